@@ -1,0 +1,279 @@
+//go:build linux
+
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/nft"
+)
+
+// Request says what a container wants of one network.
+type Request struct {
+	Network   string     `json:"network"`
+	Container string     `json:"container"` // id
+	Name      string     `json:"name"`      // the container's name, for people and for DNS
+	Aliases   []string   `json:"aliases,omitempty"`
+	IP        netip.Addr `json:"ip,omitzero"`
+	IP6       netip.Addr `json:"ip6,omitzero"`
+	MAC       string     `json:"mac,omitempty"`
+	Interface string     `json:"interface,omitempty"` // "" is the next free ethN
+	Ports     []Port     `json:"ports,omitempty"`
+}
+
+// Endpoint is a container's place in a network: the record in endpoints/<container>/<network id>.json.
+type Endpoint struct {
+	Network       string       `json:"network"` // id
+	NetworkName   string       `json:"networkName"`
+	Container     string       `json:"container"`
+	Name          string       `json:"name"`
+	Aliases       []string     `json:"aliases,omitempty"`
+	Interface     string       `json:"interface"`     // in the container
+	HostInterface string       `json:"hostInterface"` // on the bridge
+	Bridge        string       `json:"bridge"`
+	MAC           string       `json:"mac"`
+	Address       netip.Prefix `json:"address,omitzero"`
+	Gateway       netip.Addr   `json:"gateway,omitzero"`
+	Address6      netip.Prefix `json:"address6,omitzero"`
+	Gateway6      netip.Addr   `json:"gateway6,omitzero"`
+	Ports         []Port       `json:"ports,omitempty"`
+}
+
+// Undo is what ends an endpoint, prepared so that the container's monitor needs to know nothing of networks: files to
+// remove, and batches to send to nftables, each on its own because one that is gone already (a flushed firewall) must
+// not keep the others.
+type Undo struct {
+	Files   []string `json:"files,omitempty"`
+	Batches [][]byte `json:"batches,omitempty"`
+}
+
+// Run undoes. It may run twice, and after a half-made attach.
+func (u *Undo) Run() {
+	for _, b := range u.Batches {
+		_ = nft.Send(b)
+	}
+	for _, f := range u.Files {
+		_ = os.Remove(f)
+	}
+}
+
+// Attachment is what Attach made for one container.
+type Attachment struct {
+	Endpoints []Endpoint
+	Undo      Undo
+	Held      []*os.File // sockets that hold the published host ports; the monitor keeps them open
+}
+
+func (s *Store) endpointDir(container string) string {
+	return filepath.Join(s.state, "endpoints", container)
+}
+
+// Attach puts a container's network namespace into networks. When it fails, nothing of it is left.
+func (s *Store) Attach(ns *os.File, requests []Request) (_ *Attachment, err error) {
+	a := new(Attachment)
+	defer func() {
+		if err != nil {
+			a.abort()
+		}
+	}()
+	for i, r := range requests {
+		if r.Interface == "" {
+			r.Interface = "eth" + strconv.Itoa(i)
+		}
+		if err := s.attach(a, ns, r); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// abort takes back a half-made attachment; the veth pairs are deleted because their namespace may live on.
+func (a *Attachment) abort() {
+	for _, e := range a.Endpoints {
+		unplug(e.HostInterface)
+	}
+	for _, f := range a.Held {
+		f.Close()
+	}
+	a.Undo.Run()
+}
+
+func unplug(name string) {
+	if l, err := netlink.LinkByName(name); err == nil {
+		_ = trace.Step("link del", "the endpoint is gone", "dev", name).Do(func() error { return netlink.LinkDel(l) })
+	}
+}
+
+func (s *Store) attach(a *Attachment, ns *os.File, r Request) error {
+	n, err := s.Get(r.Network)
+	if err != nil {
+		return err
+	}
+	e := Endpoint{Network: n.ID, NetworkName: n.Name, Container: r.Container, Name: r.Name, Aliases: r.Aliases,
+		Interface: r.Interface, Bridge: n.Bridge, MAC: r.MAC, HostInterface: hostInterface(r.Container, r.Interface)}
+	if e.MAC == "" {
+		e.MAC = randomMAC().String()
+	} else if m, err := net.ParseMAC(e.MAC); err != nil || len(m) != 6 || m[0]&1 != 0 {
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid MAC address %q: want six bytes of one host", e.MAC))
+	}
+	if err := s.leaseAll(a, &e, n, r); err != nil {
+		return err
+	}
+	for _, p := range r.Ports {
+		fd, err := s.reserve(&p)
+		if err != nil {
+			return err
+		}
+		a.Held = append(a.Held, os.NewFile(uintptr(fd), p.String()))
+		e.Ports = append(e.Ports, p)
+	}
+	bridge, err := s.ensureBridge(n)
+	if err != nil {
+		return err
+	}
+	// The record comes before what it names: what a killed engine leaves half-made is found by it (Detach).
+	dir := s.endpointDir(r.Container)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return errs.Wrap("record endpoint", err)
+	}
+	record := filepath.Join(dir, n.ID+".json")
+	a.Undo.Files = append(a.Undo.Files, record, dir)
+	if err := atomicfile.WriteJSON(record, &e, atomicfile.Fast); err != nil {
+		return errs.Wrap("record endpoint", err)
+	}
+	a.Endpoints = append(a.Endpoints, e)
+	if err := plug(&e, n, bridge, ns); err != nil {
+		return err
+	}
+	for _, el := range e.elements() {
+		a.Undo.Batches = append(a.Undo.Batches, nft.Delete(tableName, []nft.Element{el}))
+	}
+	return s.admit(n, &e)
+}
+
+// leaseAll takes an address of each subnet of a network, of IPv4 and of IPv6 at most one.
+func (s *Store) leaseAll(a *Attachment, e *Endpoint, n *Network, r Request) error {
+	for _, sub := range n.Subnets {
+		is4 := sub.Subnet.Addr().Is4()
+		if is4 && e.Address.IsValid() || !is4 && e.Address6.IsValid() {
+			continue
+		}
+		want := r.IP6
+		if is4 {
+			want = r.IP
+		}
+		if want.IsValid() && !sub.Subnet.Contains(want) && len(n.Subnets) > 1 {
+			continue
+		}
+		ip, err := s.lease(n, sub, want, r.Container)
+		if err != nil {
+			return err
+		}
+		a.Undo.Files = append(a.Undo.Files, filepath.Join(s.leaseDir(n), ip.String()))
+		if is4 {
+			e.Address, e.Gateway = netip.PrefixFrom(ip, sub.Subnet.Bits()), sub.Gateway
+		} else {
+			e.Address6, e.Gateway6 = netip.PrefixFrom(ip, sub.Subnet.Bits()), sub.Gateway
+		}
+	}
+	if r.IP.IsValid() && e.Address.Addr() != r.IP || r.IP6.IsValid() && e.Address6.Addr() != r.IP6 {
+		return errs.Text(errs.Invalid, "no subnet of network "+n.Name+" contains the IP address asked for")
+	}
+	return nil
+}
+
+// hostInterface names the outer end so that `ip link` shows whose it is: veth, eight digits of the id, the inner end's
+// number; at most 15 bytes.
+func hostInterface(container, inner string) string {
+	return "veth" + container[:min(8, len(container))] + "-" + strings.TrimPrefix(inner, "eth")
+}
+
+// Endpoints lists who is in a network.
+func (s *Store) Endpoints(n *Network) ([]Endpoint, error) {
+	names, err := filepath.Glob(filepath.Join(s.state, "endpoints", "*", n.ID+".json"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Endpoint
+	for _, f := range names {
+		var e Endpoint
+		if atomicfile.ReadJSON(f, &e) == nil && s.alive(e.Container) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// EndpointsOf lists a container's places in networks.
+func (s *Store) EndpointsOf(container string) ([]Endpoint, error) {
+	es, err := os.ReadDir(s.endpointDir(container))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, errs.Wrap("list endpoints", err)
+	}
+	var out []Endpoint
+	for _, f := range es {
+		var e Endpoint
+		if atomicfile.ReadJSON(filepath.Join(s.endpointDir(container), f.Name()), &e) == nil {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// Detach removes everything that the records of a container name, whoever left it: links, elements of the firewall,
+// leases, the records.
+func (s *Store) Detach(container string) {
+	ends, _ := s.EndpointsOf(container)
+	for i := range ends {
+		s.detach(&ends[i])
+	}
+	_ = os.RemoveAll(s.endpointDir(container))
+}
+
+// DetachFrom takes a running container out of one network.
+func (s *Store) DetachFrom(container string, n *Network) error {
+	ends, err := s.EndpointsOf(container)
+	if err != nil {
+		return err
+	}
+	for i := range ends {
+		if ends[i].Network == n.ID {
+			s.detach(&ends[i])
+			return nil
+		}
+	}
+	return errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", short(container), n.Name))
+}
+
+func (s *Store) detach(e *Endpoint) {
+	unplug(e.HostInterface)
+	for _, el := range e.elements() {
+		_ = nft.Send(nft.Delete(tableName, []nft.Element{el}))
+	}
+	for _, p := range []netip.Prefix{e.Address, e.Address6} {
+		if !p.IsValid() {
+			continue
+		}
+		lease := filepath.Join(s.state, "ipam", e.Network, p.Addr().String())
+		if owner, err := os.ReadFile(lease); err == nil && string(owner) == e.Container {
+			_ = os.Remove(lease)
+		}
+	}
+	_ = os.Remove(filepath.Join(s.endpointDir(e.Container), e.Network+".json"))
+}
