@@ -4,6 +4,7 @@ package mount
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,17 +12,18 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 )
 
-// Options are the options of one mount, read from the words of mount(8) and the runtime specification.
+// Options are the options of one mount, read from the words of mount(8) and the runtime specification
+// (runtime-spec, config.md, "Linux mount options").
 type Options struct {
 	Set, Clear       uint64   // MOUNT_ATTR_* of the mount itself
 	RecSet, RecClear uint64   // the same for the whole tree (rro, rnosuid, …)
 	Propagation      uint64   // MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; 0: as it is
 	RecPropagation   bool     // for the whole tree (rshared, …)
 	Bind, Recursive  bool     // bind, rbind
-	Remount          bool     //
+	Remount          bool     // change the mount that is there
 	IDMap, RecIDMap  bool     // idmap, ridmap
-	CopyUp           bool     // tmpcopyup: a new tmpfs starts with what was there
-	Data             []string // everything else: the file system's own, "key" or "key=value"
+	CopyUp           bool     // tmpcopyup: a new tmpfs starts with what was there; see [CopyUp]
+	Data             []string // for the file system, "key" or "key=value"; of no meaning for a bind mount
 }
 
 // attribute is a word and the attributes it sets or clears.
@@ -30,7 +32,8 @@ type attribute struct {
 	set, clear uint64
 }
 
-// attributes, of which each has a twin with an r in front for the whole tree (runtime-spec, "Linux mount options").
+// attributes, of which each has a twin with an r in front for the whole tree. The kinds of atime are one number in a
+// mask (MOUNT_ATTR__ATIME), in which relatime is 0.
 var attributes = [...]attribute{
 	{"ro", unix.MOUNT_ATTR_RDONLY, 0}, {"rw", 0, unix.MOUNT_ATTR_RDONLY},
 	{"nosuid", unix.MOUNT_ATTR_NOSUID, 0}, {"suid", 0, unix.MOUNT_ATTR_NOSUID},
@@ -48,21 +51,23 @@ var propagations = [...]struct {
 	flag uint64
 }{{"shared", unix.MS_SHARED}, {"slave", unix.MS_SLAVE}, {"private", unix.MS_PRIVATE}, {"unbindable", unix.MS_UNBINDABLE}}
 
-// ignored words say what is so anyway, or are mount(8)'s own.
-func ignored(w string) bool {
-	switch w {
-	case "", "defaults", "async", "loud", "nolazytime", "nomand", "mand", "iversion", "noiversion", "silent", "acl", "auto", "noauto", "nouser", "_netdev":
-		return true
-	}
-	return false
-}
+// superblock are words that every file system takes for the whole of it (fs/fs_context.c); they go with its data.
+var superblock = [...]string{"sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"}
 
-// ParseOptions reads the words; it refuses those that contradict each other.
+// idle are words that runtimes take and that change nothing: what "iversion" and "acl" ask for file systems decide on
+// their own now, and the kernel's log is not for users.
+var idle = [...]string{"defaults", "loud", "silent", "iversion", "noiversion", "acl", "noacl"}
+
+// forFstab are words that mount(8) keeps for itself (fstab(5)).
+var forFstab = [...]string{"", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"}
+
+// ParseOptions reads the words in their order, the later one wins. What it does not know is for the file system, which
+// will say whether it does. tmpcopyup of a bind mount is an error of kind Invalid.
 func ParseOptions(words []string) (Options, error) {
 	var o Options
 	for _, w := range words {
 		switch {
-		case ignored(w):
+		case slices.Contains(idle[:], w), slices.Contains(forFstab[:], w):
 		case w == "bind":
 			o.Bind = true
 		case w == "rbind":
@@ -89,25 +94,29 @@ func ParseOptions(words []string) (Options, error) {
 func (o *Options) attribute(w string) bool {
 	for _, a := range attributes {
 		if w == a.word {
-			o.Set, o.Clear = o.Set&^(a.clear|a.set)|a.set, o.Clear&^a.set|a.clear
+			o.Set, o.Clear = a.apply(o.Set, o.Clear)
 			return true
 		}
 		if strings.HasPrefix(w, "r") && w[1:] == a.word {
-			o.RecSet, o.RecClear = o.RecSet&^(a.clear|a.set)|a.set, o.RecClear&^a.set|a.clear
+			o.RecSet, o.RecClear = a.apply(o.RecSet, o.RecClear)
 			return true
 		}
 	}
 	return false
 }
 
+// apply puts an attribute on top of those that earlier words asked for.
+func (a attribute) apply(set, clear uint64) (uint64, uint64) {
+	return set&^(a.clear|a.set) | a.set, clear&^a.set | a.clear
+}
+
 func (o *Options) propagation(w string) bool {
-	for _, p := range propagations {
-		if w == p.word || w == "r"+p.word {
-			o.Propagation, o.RecPropagation = p.flag, w != p.word
-			return true
-		}
+	flag := Propagation(w)
+	if flag == 0 {
+		return false
 	}
-	return false
+	o.Propagation, o.RecPropagation = flag&^unix.MS_REC, flag&unix.MS_REC != 0
+	return true
 }
 
 // Propagation finds the flag of a word of propagation ("rslave": MS_SLAVE|MS_REC); 0 for none.
@@ -123,14 +132,17 @@ func Propagation(word string) uint64 {
 	return 0
 }
 
-// Words lists what ParseOptions knows, for the features of a runtime.
+// Words lists what [ParseOptions] knows, sorted, for the features of a runtime (runtime-spec, features.md).
 func Words() []string {
-	out := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup", "defaults"}
+	out := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"}
 	for _, a := range attributes {
 		out = append(out, a.word, "r"+a.word)
 	}
 	for _, p := range propagations {
 		out = append(out, p.word, "r"+p.word)
 	}
+	out = append(out, superblock[:]...)
+	out = append(out, idle[:]...)
+	slices.Sort(out)
 	return out
 }
