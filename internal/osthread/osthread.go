@@ -4,8 +4,8 @@ package osthread
 
 import "runtime"
 
-// Run calls fn on a thread of its own and returns its error. The thread ends, because the goroutine that is locked to it
-// ends; a fn that leaves by runtime.Goexit, as testing's FailNow does, ends it as well, and Run then returns nil.
+// Run calls fn on a thread of its own and returns its error. The thread ends, because the goroutine that is locked to
+// it ends; a fn that leaves by runtime.Goexit, as testing's FailNow does, ends it as well, and Run then returns nil.
 //
 // It is never the main thread, which would not end: it would stay in the namespaces that fn entered, and with it
 // everything that others, and we in /proc/self, see of this process.

@@ -24,8 +24,8 @@ func InMountNamespace(t *testing.T, fn func()) {
 	})
 }
 
-// InNamespaces runs fn on a thread in new namespaces of the given kinds (CLONE_NEWNET, CLONE_NEWUTS, …), under the rules
-// of [InMountNamespace]. A new pid namespace would be that of fn's children.
+// InNamespaces runs fn on a thread in new namespaces of the given kinds (CLONE_NEWNET, CLONE_NEWUTS, …), under the
+// rules of [InMountNamespace]. A new pid namespace would be that of fn's children.
 func InNamespaces(t *testing.T, flags int, fn func()) {
 	t.Helper()
 	if flags&unix.CLONE_NEWNS != 0 {

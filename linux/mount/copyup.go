@@ -131,8 +131,8 @@ func copyNode(src, dst *os.File, name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// copyXattrs copies extended attributes (xattr(7)): file capabilities, access lists, users' own. Those that the new file
-// system does not keep are left behind.
+// copyXattrs copies extended attributes (xattr(7)): file capabilities, access lists, users' own. Those that the new
+// file system does not keep are left behind.
 func copyXattrs(from, to *os.File) error {
 	size, err := unix.Flistxattr(int(from.Fd()), nil)
 	if err == unix.EOPNOTSUPP || err == nil && size == 0 {

@@ -21,8 +21,8 @@ const maxString = 255
 // stNoSymFollow is ST_NOSYMFOLLOW of include/linux/statfs.h.
 const stNoSymFollow = 0x2000
 
-// remountByPath changes attributes of an attached mount before Linux 5.12. mount(2) sets them all at once, so those that
-// it has now are given again.
+// remountByPath changes attributes of an attached mount before Linux 5.12. mount(2) sets them all at once, so those
+// that it has now are given again.
 func remountByPath(f *os.File, set, clear uint64) error {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
@@ -76,8 +76,8 @@ func legacyFlags(attr uint64) (flags uintptr) {
 	return flags
 }
 
-// filesystemByText makes a new mount by mount(2), whose options are one text that may fill a page, while fsconfig takes no
-// value of more than 255 bytes (the lowerdir of an overlay with many layers).
+// filesystemByText makes a new mount by mount(2), whose options are one text that may fill a page, while fsconfig
+// takes no value of more than 255 bytes (the lowerdir of an overlay with many layers).
 func filesystemByText(fstype, source string, attr int, data []string) (fd int, err error) {
 	err = inMountNamespace(func() (err error) {
 		fd, err = mountByText(fstype, source, attr, data)
@@ -86,8 +86,8 @@ func filesystemByText(fstype, source string, attr int, data []string) (fd int, e
 	return fd, err
 }
 
-// mountByText mounts over the root of the calling thread's own mount namespace, and brings a copy of the mount out of it
-// that is attached nowhere.
+// mountByText mounts over the root of the calling thread's own mount namespace, and brings a copy of the mount out of
+// it that is attached nowhere.
 func mountByText(fstype, source string, attr int, data []string) (fd int, err error) {
 	text := strings.Join(data, ",")
 	if len(text) >= os.Getpagesize() {

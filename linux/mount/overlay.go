@@ -36,9 +36,9 @@ var settings = [...]string{"redirect_dir=nofollow", "metacopy=off", "index=off"}
 
 // Overlay makes a union mount (Documentation/filesystems/overlayfs.rst). One folder alone needs no union and is bound.
 //
-// Layers are given to the kernel as handles (Linux 6.13), one by one by their names (6.7), or as one text in which open
-// descriptors are their short names. With a user namespace each is seen through its id maps (5.19): files keep the owners
-// on disk that the image says, root of the container is their root.
+// Layers are given to the kernel as handles (Linux 6.13), one by one by their names (6.7), or as one text in which
+// open descriptors are their short names. With a user namespace each is seen through its id maps (5.19): files keep
+// the owners on disk that the image says, root of the container is their root.
 func Overlay(o OverlayOptions) (*Tree, error) {
 	t, err := overlay(o, ways[:]...)
 	return t, errs.Wrap("mount overlay", err)
@@ -72,8 +72,8 @@ func overlay(o OverlayOptions, ways ...way) (*Tree, error) {
 	return t, err
 }
 
-// union mounts by the first way that this kernel knows. private says that the thread has a mount namespace of its own: the
-// layers' mounts must be of the namespace that they are used in, so they are opened here.
+// union mounts by the first way that this kernel knows. private says that the thread has a mount namespace of its
+// own: the layers' mounts must be of the namespace that they are used in, so they are opened here.
 func union(o OverlayOptions, ways []way, private bool) (*Tree, error) {
 	l, err := openLayers(o)
 	if err != nil {
@@ -231,9 +231,10 @@ func (l *layers) attach() error {
 	return nil
 }
 
-// asOwner runs fn as a user who has an id on the upper folder's idmapped mount, which the host's root has not: overlayfs
-// makes files in the work folder as whoever mounted it (else EOVERFLOW). That user is who owns the folder, and keeps root's
-// capabilities. It is a matter of one thread (credentials(7)), and in a private mount namespace it is this one.
+// asOwner runs fn as a user who has an id on the upper folder's idmapped mount, which the host's root has not:
+// overlayfs makes files in the work folder as whoever mounted it (else EOVERFLOW). That user is who owns the folder,
+// and keeps root's capabilities. It is a matter of one thread (credentials(7)), and in a private mount namespace it
+// is this one.
 func (l *layers) asOwner(fn func() error) error {
 	if l.upper == nil || len(l.mapped) == 0 {
 		return fn()
@@ -338,7 +339,8 @@ func configure(o OverlayOptions, l *layers, set func(fs int, key string, h *os.F
 		return -1, explain(fs, err)
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
-		// Before Linux 6.5 every key is taken and only the whole refused; before 6.15 so are mounts that are attached nowhere.
+		// Before Linux 6.5 every key is taken and only the whole refused; before 6.15 so are mounts that are attached
+		// nowhere.
 		if err == unix.EINVAL && !l.private {
 			return -1, errOldKernel
 		}
@@ -351,8 +353,8 @@ func configure(o OverlayOptions, l *layers, set func(fs int, key string, h *os.F
 	return fd, nil
 }
 
-// byText gives all layers in one text of at most a page, for which their descriptors' numbers are names short enough: the
-// thread's working directory is the folder of its descriptors.
+// byText gives all layers in one text of at most a page, for which their descriptors' numbers are names short enough:
+// the thread's working directory is the folder of its descriptors.
 func byText(o OverlayOptions, l *layers) (int, error) {
 	if !l.private {
 		return -1, errOldKernel

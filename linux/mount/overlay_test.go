@@ -18,7 +18,8 @@ import (
 	"github.com/berth-containers/berth/linux/namespace"
 )
 
-// unionFolders makes n layers, top first, each with a file that all have and one of its own, and the folders for a mount.
+// unionFolders makes n layers, top first, each with a file that all have and one of its own, and the folders for a
+// mount.
 func unionFolders(t *testing.T, dir string, n int) OverlayOptions {
 	t.Helper()
 	o := OverlayOptions{Upper: filepath.Join(dir, "rw/fs"), Work: filepath.Join(dir, "rw/work"), Volatile: true}

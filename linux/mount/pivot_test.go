@@ -13,8 +13,8 @@ import (
 	"github.com/berth-containers/berth/internal/testutil"
 )
 
-// Inside, everything is done that a start of a container does to its mounts. The mount namespace that this one was copied
-// from, with all mounts shared as systemd makes them, must be the same before and after, byte for byte.
+// Inside, everything is done that a start of a container does to its mounts. The mount namespace that this one was
+// copied from, with all mounts shared as systemd makes them, must be the same before and after, byte for byte.
 func TestPivotRootLeavesNothingOfTheHost(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "here"), "")

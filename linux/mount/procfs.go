@@ -18,7 +18,8 @@ import (
 // without following links, so that neither a tmpfs over /proc nor a mount over one of its files can catch a write that
 // is meant for the kernel (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).
 //
-// Where such a mount is in the way, a procfs of our own is used that is attached nowhere: nothing can be mounted over it.
+// Where such a mount is in the way, a procfs of our own is used that is attached nowhere: nothing can be mounted over
+// it.
 type Procfs struct {
 	dir *os.File
 	own bool // mounted by us, attached nowhere
@@ -188,10 +189,10 @@ func (p *Procfs) Write(name, value string) error {
 	return err
 }
 
-// SysPath is where below /proc a kernel parameter is. In its name, as in sysctl(8), whichever of "." and "/" comes first
-// separates, and the other stands for itself: "net.ipv4.conf.eth0/1.forwarding" and "net/ipv4/conf/eth0.1/forwarding" are
-// the same. A name with an empty part, "." or "..", or a byte that no parameter has (CVE-2022-0811: one parameter that
-// carries a second behind a "+") is an error of kind Invalid.
+// SysPath is where below /proc a kernel parameter is. In its name, as in sysctl(8), whichever of "." and "/" comes
+// first separates, and the other stands for itself: "net.ipv4.conf.eth0/1.forwarding" and
+// "net/ipv4/conf/eth0.1/forwarding" are the same. A name with an empty part, "." or "..", or a byte that no parameter
+// has (CVE-2022-0811: one parameter that carries a second behind a "+") is an error of kind Invalid.
 func SysPath(name string) (string, error) {
 	bad := func(why string) (string, error) {
 		return "", errs.New(errs.Invalid, fmt.Sprintf("find kernel parameter %q", name), errors.New(why))

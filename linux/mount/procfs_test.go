@@ -49,8 +49,8 @@ func TestProcfsFollowsNoMagicLinks(t *testing.T) {
 	}
 }
 
-// What is mounted over a file of procfs, over a folder on the way, or over all of it catches nothing: the write arrives in
-// the kernel (CVE-2019-16884, CVE-2025-52881).
+// What is mounted over a file of procfs, over a folder on the way, or over all of it catches nothing: the write
+// arrives in the kernel (CVE-2019-16884, CVE-2025-52881).
 func TestWritesArriveBehindMounts(t *testing.T) {
 	dir := t.TempDir()
 	fake := filepath.Join(dir, "fake")

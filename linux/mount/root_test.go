@@ -255,8 +255,8 @@ func TestRemoveTakesTheEntryAndNotWhatItNames(t *testing.T) {
 	}
 }
 
-// Somebody swaps a folder for a link to the outside, and moves it about, all the time: nothing may ever appear, change or
-// go away outside.
+// Somebody swaps a folder for a link to the outside, and moves it about, all the time: nothing may ever appear,
+// change or go away outside.
 func TestSwappedFolderNeverLeadsOutside(t *testing.T) {
 	dir, r := root(t)
 	outside := filepath.Join(dir, "..", "outside")

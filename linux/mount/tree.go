@@ -28,9 +28,9 @@ func (t *Tree) Close() error { return t.f.Close() }
 // File is the open root of the tree.
 func (t *Tree) File() *os.File { return t.f }
 
-// Filesystem makes a new mount of a file system, "tmpfs" or "proc" for instance (fsopen(2), Linux 5.2). An option that the
-// file system does not take is an error of kind Invalid with what it says of it, a file system that this kernel does not
-// have one of kind Unsupported.
+// Filesystem makes a new mount of a file system, "tmpfs" or "proc" for instance (fsopen(2), Linux 5.2). An option
+// that the file system does not take is an error of kind Invalid with what it says of it, a file system that this
+// kernel does not have one of kind Unsupported.
 func Filesystem(fstype, source string, o Options) (*Tree, error) {
 	attr := o.Set | o.RecSet // the attributes for the tree are those of the one mount that it is
 	fd, err := newFilesystem(fstype, source, int(attr&^unix.MOUNT_ATTR_NOSYMFOLLOW), o.Data)
@@ -183,8 +183,8 @@ func whole(recursive bool) uint {
 }
 
 // IDMap translates owners of files through a user namespace's maps: who is root in it owns what root owns on disk. It
-// needs Linux 5.12 and a file system that allows it; else the error is of kind Unsupported. It cannot be undone, and not
-// be done to a mount that was attached.
+// needs Linux 5.12 and a file system that allows it; else the error is of kind Unsupported. It cannot be undone, and
+// not be done to a mount that was attached.
 func (t *Tree) IDMap(userns *os.File, recursive bool) error {
 	err := unix.MountSetattr(int(t.f.Fd()), "", whole(recursive && t.branches),
 		&unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())})

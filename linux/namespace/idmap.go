@@ -4,11 +4,13 @@ package namespace
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +27,12 @@ type IDMap struct {
 	Host      uint32 `json:"hostID"`
 	Size      uint32 `json:"size"`
 }
+
+// String is "container:host:size", as users write it.
+func (m IDMap) String() string { return fmt.Sprintf("%d:%d:%d", m.Container, m.Host, m.Size) }
+
+// maxID is the first number that is no id: all ones is the kernel's "no such user".
+const maxID = 1<<32 - 1
 
 // ToHost translates an id of the container; false when it is not mapped.
 func ToHost(maps []IDMap, id uint32) (uint32, bool) {
@@ -47,12 +55,12 @@ func CheckMaps(what string, maps []IDMap) error {
 		return bad("more than 340 ranges")
 	}
 	for i, m := range maps {
-		if m.Size == 0 || uint64(m.Container)+uint64(m.Size) > 1<<32 || uint64(m.Host)+uint64(m.Size) > 1<<32 {
-			return bad(fmt.Sprintf("the range %d:%d:%d is empty or beyond 32 bits", m.Container, m.Host, m.Size))
+		if m.Size == 0 || uint64(m.Container)+uint64(m.Size) > maxID || uint64(m.Host)+uint64(m.Size) > maxID {
+			return bad(fmt.Sprintf("the range %s is empty or beyond 32 bits", m))
 		}
 		for _, o := range maps[:i] {
 			if overlap(m.Container, m.Size, o.Container, o.Size) || overlap(m.Host, m.Size, o.Host, o.Size) {
-				return bad(fmt.Sprintf("the ranges %d:%d:%d and %d:%d:%d overlap", o.Container, o.Host, o.Size, m.Container, m.Host, m.Size))
+				return bad(fmt.Sprintf("the ranges %s and %s overlap", o, m))
 			}
 		}
 	}
@@ -72,61 +80,115 @@ func SysProc(maps []IDMap) []syscall.SysProcIDMap {
 	return out
 }
 
-// SubIDs reads which ids a user may map, from files as /etc/subuid (subuid(5)); user is a name or a number.
-func SubIDs(file string, users ...string) ([]IDMap, error) {
+// SubIDs reads which ids a user may map into user namespaces besides their own (subuid(5), subgid(5)). The files know
+// users by name or by number, so both are given. The maps begin at 0 inside and follow each other; there are none when
+// nothing was given to the user.
+func SubIDs(users ...string) (uids, gids []IDMap, err error) {
+	if uids, err = readSubIDs("/etc/subuid", users); err == nil {
+		gids, err = readSubIDs("/etc/subgid", users)
+	}
+	return uids, gids, err
+}
+
+func readSubIDs(file string, users []string) ([]IDMap, error) {
 	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, errs.Wrap("read "+file, err)
 	}
 	defer f.Close()
-	return parseSubIDs(f, users)
+	maps, err := parseSubIDs(f, users)
+	return maps, errs.Wrap("read "+file, err)
 }
 
+// parseSubIDs reads lines "user:first:count". Lines that are none are passed over, as the tools that write them do.
 func parseSubIDs(r io.Reader, users []string) ([]IDMap, error) {
 	var out []IDMap
-	at := uint32(0)
-	for sc := bufio.NewScanner(r); sc.Scan(); {
-		p := strings.Split(strings.TrimSpace(sc.Text()), ":")
-		if len(p) != 3 {
+	at := uint64(0)
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		p := strings.Split(strings.TrimSpace(lines.Text()), ":")
+		if len(p) != 3 || !slices.Contains(users, p[0]) {
 			continue
 		}
 		first, e1 := strconv.ParseUint(p[1], 10, 32)
 		n, e2 := strconv.ParseUint(p[2], 10, 32)
-		if e1 != nil || e2 != nil || n == 0 {
+		if e1 != nil || e2 != nil || n == 0 || first+n > maxID || at+n > maxID {
 			continue
 		}
-		for _, u := range users {
-			if p[0] == u {
-				out = append(out, IDMap{at, uint32(first), uint32(n)})
-				at += uint32(n)
-				break
-			}
-		}
+		out = append(out, IDMap{uint32(at), uint32(first), uint32(n)})
+		at += n
 	}
-	return out, nil
+	return out, lines.Err()
 }
 
-// UserNamespace makes a user namespace that nobody is in, with these maps, for idmapped mounts (mount_setattr(2)): a
-// child is made in it that stops before it runs anything, its namespace is opened, and the child ends.
+// FreeRange finds the lowest size ids in a row, outside, that lie in the pool and in none of the used ranges; false when
+// there are none. What the ranges are inside does not matter. Whoever takes them holds a lock until others can see it.
+func FreeRange(pool, used []IDMap, size uint32) (first uint32, ok bool) {
+	// The lowest free place begins where a range of the pool does, or where one that is used ends.
+	starts := make([]uint64, 0, len(pool)+len(used))
+	for _, p := range pool {
+		starts = append(starts, uint64(p.Host))
+	}
+	for _, u := range used {
+		starts = append(starts, uint64(u.Host)+uint64(u.Size))
+	}
+	slices.Sort(starts)
+	for _, s := range starts {
+		if s+uint64(size) <= maxID && size > 0 && inPool(pool, s, uint64(size)) && !taken(used, s, uint64(size)) {
+			return uint32(s), true
+		}
+	}
+	return 0, false
+}
+
+// inPool reports whether n ids from first on are all in the pool, whose ranges may follow each other or overlap.
+func inPool(pool []IDMap, first, n uint64) bool {
+	for end := first + n; first < end; {
+		reached := first
+		for _, p := range pool {
+			if uint64(p.Host) <= first {
+				reached = max(reached, uint64(p.Host)+uint64(p.Size))
+			}
+		}
+		if reached == first {
+			return false
+		}
+		first = reached
+	}
+	return true
+}
+
+func taken(used []IDMap, first, n uint64) bool {
+	return slices.ContainsFunc(used, func(u IDMap) bool {
+		return first < uint64(u.Host)+uint64(u.Size) && uint64(u.Host) < first+n
+	})
+}
+
+// UserNamespace makes a user namespace that nobody is in, with these maps, for idmapped mounts (mount_setattr(2)). No
+// program with threads can make one for itself, so a child is made in it that stops before it runs anything; its
+// namespace is opened, and the child ends. That takes half a millisecond.
 func UserNamespace(uids, gids []IDMap) (*os.File, error) {
+	if err := errors.Join(CheckMaps("user", uids), CheckMaps("group", gids)); err != nil {
+		return nil, err
+	}
 	var ns *os.File
-	err := trace.Step("clone user namespace", "the mounted files' owners are translated by its id maps", "uid_map", text(uids), "gid_map", text(gids)).
-		Do(func() (err error) {
-			ns, err = userNamespace(uids, gids)
-			return err
-		})
+	err := trace.Step("clone user namespace", "the mounted files' owners are translated by its id maps",
+		"uid_map", text(uids), "gid_map", text(gids)).Do(func() (err error) {
+		ns, err = userNamespace(uids, gids)
+		return err
+	})
 	return ns, errs.Wrap("make user namespace", err)
 }
 
-func text(maps []IDMap) string {
-	var b strings.Builder
+func text(maps []IDMap) []string {
+	out := make([]string, len(maps))
 	for i, m := range maps {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "%d:%d:%d", m.Container, m.Host, m.Size)
+		out[i] = m.String()
 	}
-	return b.String()
+	return out
 }
 
 func userNamespace(uids, gids []IDMap) (*os.File, error) {
@@ -135,13 +197,18 @@ func userNamespace(uids, gids []IDMap) (*os.File, error) {
 	c := exec.Command("/proc/self/exe")
 	c.Args = []string{"berth-userns"}
 	c.Env = []string{}
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: SysProc(uids), GidMappings: SysProc(gids),
-		GidMappingsEnableSetgroups: true, Ptrace: true, Pdeathsig: unix.SIGKILL}
+	c.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER, UidMappings: SysProc(uids), GidMappings: SysProc(gids),
+		GidMappingsEnableSetgroups: true, Ptrace: true, Pdeathsig: unix.SIGKILL,
+	}
 	// Traced, the child stops at its execve and never runs an instruction of its own.
-	if err := c.Start(); err != nil {
+	if err := c.Start(); errors.Is(err, unix.EPERM) {
+		return nil, errs.New(errs.Permission, "", err).WithHint("a program that is traced with all its children (strace -f) cannot do this")
+	} else if err != nil {
 		return nil, err
 	}
-	ns, err := os.Open("/proc/" + strconv.Itoa(c.Process.Pid) + "/ns/user")
+	user, _ := ByName("user")
+	ns, err := Open(c.Process.Pid, user)
 	_ = c.Process.Kill()
 	_ = c.Wait()
 	return ns, err

@@ -3,6 +3,7 @@
 package namespace
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -50,27 +51,52 @@ func (k Kind) Supported() bool {
 	return err == nil
 }
 
-// Open opens the namespace of a process.
+// Open opens the namespace of a process; 0 is the calling thread.
 func Open(pid int, k Kind) (*os.File, error) {
-	return OpenPath("/proc/"+strconv.Itoa(pid)+"/ns/"+k.Proc, k)
+	who := "thread-self"
+	if pid != 0 {
+		who = strconv.Itoa(pid)
+	}
+	return OpenPath("/proc/"+who+"/ns/"+k.Proc, k)
 }
 
-// OpenPath opens a namespace by a path and makes sure that it is one, of this kind (ioctl_ns(2)).
+// OpenPath opens a namespace by a path and makes sure that it is one, of this kind (ioctl_ns(2)). A path where nothing is
+// gives an error of kind NotFound, anything else that is no such namespace one of kind Invalid.
 func OpenPath(path string, k Kind) (*os.File, error) {
-	f, err := os.Open(path)
+	op := "open " + k.Name + " namespace"
+	// The path comes from a configuration: a FIFO must not hang us, a terminal must not become ours.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errs.New(errs.NotFound, op, err)
+	}
 	if err != nil {
-		return nil, errs.Wrap("open "+k.Name+" namespace", err)
+		return nil, errs.Wrap(op, err)
+	}
+	if err := check(f, k); err != nil {
+		f.Close()
+		return nil, errs.New(errs.Invalid, op, fmt.Errorf("%s %w", path, err))
+	}
+	return f, nil
+}
+
+func check(f *os.File, k Kind) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
+		return errors.New("is no namespace")
 	}
 	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil {
-		f.Close()
-		return nil, errs.New(errs.Invalid, "open "+k.Name+" namespace", fmt.Errorf("%s is no namespace", path))
+		return fmt.Errorf("does not tell its kind: %w", err)
+	}
+	for _, other := range Kinds {
+		if uintptr(kind) == other.Flag && kind != int(k.Flag) {
+			return errors.New("is a namespace of kind " + other.Name)
+		}
 	}
 	if uintptr(kind) != k.Flag {
-		f.Close()
-		return nil, errs.New(errs.Invalid, "open "+k.Name+" namespace", fmt.Errorf("%s is a namespace of another kind", path))
+		return errors.New("is a namespace of another kind")
 	}
-	return f, nil
+	return nil
 }
 
 // Enter moves the calling thread, which must be locked to its goroutine, into a namespace (setns(2)). For a pid

@@ -81,8 +81,8 @@ func SendFile(socket, f *os.File) error {
 	return errs.Wrap("send file "+name, err)
 }
 
-// ReceiveFile waits for what [SendFile] sends, on a connected Unix socket. It refuses messages with no descriptor or more
-// than one, and closes those. A sender that went away gives an error of kind Unavailable.
+// ReceiveFile waits for what [SendFile] sends, on a connected Unix socket. It refuses messages with no descriptor or
+// more than one, and closes those. A sender that went away gives an error of kind Unavailable.
 func ReceiveFile(socket *os.File) (*os.File, error) {
 	from, err := socket.SyscallConn()
 	if err != nil {

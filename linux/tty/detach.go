@@ -15,8 +15,8 @@ const DefaultDetachKeys = "ctrl-p,ctrl-q"
 // ErrDetached ends the input of a [DetachReader] in which the keys were found. Its text is Docker's.
 var ErrDetached = errors.New("read escape sequence")
 
-// ParseDetachKeys reads a list of keys in Docker's syntax, "ctrl-p,ctrl-q" or "a,b,ctrl-@": characters, "DEL", or "ctrl-"
-// and one of a-z @ [ \ ] ^ _. It returns the bytes that the terminal sends for them; an empty list is
+// ParseDetachKeys reads a list of keys in Docker's syntax, "ctrl-p,ctrl-q" or "a,b,ctrl-@": characters, "DEL", or
+// "ctrl-" and one of a-z @ [ \ ] ^ _. It returns the bytes that the terminal sends for them; an empty list is
 // [DefaultDetachKeys]. A key that it does not know is an error of kind Invalid.
 func ParseDetachKeys(keys string) ([]byte, error) {
 	if keys == "" {
@@ -54,9 +54,9 @@ func keyByte(key string) (byte, bool) {
 	return 0, false
 }
 
-// DetachReader passes on what it reads until it finds the detach keys, one right after the other, also when they come in
-// several reads. The keys themselves are not passed on; those that begin a sequence are held back until the next key
-// tells what they are.
+// DetachReader passes on what it reads until it finds the detach keys, one right after the other, also when they come
+// in several reads. The keys themselves are not passed on; those that begin a sequence are held back until the next
+// key tells what they are.
 type DetachReader struct {
 	src     io.Reader
 	keys    []byte

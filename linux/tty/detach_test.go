@@ -32,7 +32,8 @@ func TestParseDetachKeys(t *testing.T) {
 	}
 }
 
-// All texts of up to seven of three letters, against the plain meaning: the part before the first place where the keys are.
+// All texts of up to seven of three letters, against the plain meaning: the part before the first place where the
+// keys are.
 func TestDetachReaderFindsTheKeysWhereverReadsAreCut(t *testing.T) {
 	var texts []string
 	var grow func(s string)

@@ -97,8 +97,8 @@ func TakeControl(slave *os.File) error {
 	return errs.Wrap("take control of "+slave.Name(), err)
 }
 
-// SetSize tells a terminal, by either end, how many columns and rows its window has. Its foreground processes get SIGWINCH
-// when that changes. A size of 0 columns or rows means "unknown" to programs and is what a new pty has.
+// SetSize tells a terminal, by either end, how many columns and rows its window has. Its foreground processes get
+// SIGWINCH when that changes. A size of 0 columns or rows means "unknown" to programs and is what a new pty has.
 func SetSize(f *os.File, width, height uint16) error {
 	return control(f, func(fd int) error {
 		return os.NewSyscallError("set window size", unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height}))

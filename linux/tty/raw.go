@@ -17,8 +17,8 @@ type State struct {
 // IsTerminal reports whether a file is a terminal.
 func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// MakeRaw lets every key of the user's terminal through, Ctrl-C included, and stops it from showing and translating what
-// is typed: the container's own terminal does all that.
+// MakeRaw lets every key of the user's terminal through, Ctrl-C included, and stops it from showing and translating
+// what is typed: the container's own terminal does all that.
 func MakeRaw(f *os.File) (*State, error) {
 	was, err := term.MakeRaw(int(f.Fd()))
 	if err != nil {
