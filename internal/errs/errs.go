@@ -95,10 +95,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // KindOf finds the kind of an error: the outermost [Error] that is not Internal, else what a system call's number
 // says, else Internal.
 func KindOf(err error) Kind {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if x, ok := e.(*Error); ok && x.Kind != Internal {
-			return x.Kind
-		}
+	if x := find(err, func(e *Error) bool { return e.Kind != Internal }); x != nil {
+		return x.Kind
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -114,12 +112,28 @@ func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
 
 // HintOf returns the outermost hint in an error's chain, or "".
 func HintOf(err error) string {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if x, ok := e.(*Error); ok && x.Hint != "" {
-			return x.Hint
-		}
+	if x := find(err, func(e *Error) bool { return e.Hint != "" }); x != nil {
+		return x.Hint
 	}
 	return ""
+}
+
+// find returns the outermost [Error] that fits, also below an errors.Join.
+func find(err error, fits func(*Error) bool) *Error {
+	if x, ok := err.(*Error); ok && fits(x) {
+		return x
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return find(e.Unwrap(), fits)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			if x := find(one, fits); x != nil {
+				return x
+			}
+		}
+	}
+	return nil
 }
 
 // ExitCode is the exit code of a command that ends with this error; 0 for nil.

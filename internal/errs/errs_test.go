@@ -33,6 +33,13 @@ func TestKindOfSystemCalls(t *testing.T) {
 	}
 }
 
+func TestJoinedErrorsKeepTheirKind(t *testing.T) {
+	err := Wrap("check", errors.Join(nil, errors.New("a"), New(Invalid, "b", nil).WithHint("c")))
+	if KindOf(err) != Invalid || HintOf(err) != "c" {
+		t.Errorf("kind %v, hint %q", KindOf(err), HintOf(err))
+	}
+}
+
 func TestWireKeepsKindTextHint(t *testing.T) {
 	for k := Kind(0); k < numKinds; k++ {
 		b, err := json.Marshal(ToWire(New(k, "do it", errors.New("no")).WithHint("try")))
