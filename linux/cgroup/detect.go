@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -72,3 +73,43 @@ func hierarchies(root string) []hierarchy {
 	}
 	return out
 }
+
+// Hierarchy is one mounted hierarchy of version 1, as a container is shown it.
+type Hierarchy struct {
+	Name    string   // of its folder: "cpu,cpuacct", "systemd"
+	Dir     string   // where the host has it
+	Aliases []string // links to it: "cpu", "cpuacct"
+}
+
+// Hierarchies lists the hierarchies of version 1 with the links that name their controllers.
+func Hierarchies() []Hierarchy {
+	byDir := map[string]*Hierarchy{}
+	var order []string
+	es, _ := os.ReadDir(Mountpoint)
+	for _, h := range hierarchies(Mountpoint) {
+		byDir[h.dir] = &Hierarchy{Name: filepath.Base(h.dir), Dir: h.dir}
+		order = append(order, h.dir)
+	}
+	for _, e := range es {
+		dir, err := filepath.EvalSymlinks(filepath.Join(Mountpoint, e.Name()))
+		if h := byDir[dir]; err == nil && h != nil && e.Name() != h.Name {
+			h.Aliases = append(h.Aliases, e.Name())
+		}
+	}
+	out := make([]Hierarchy, len(order))
+	for i, dir := range order {
+		out[i] = *byDir[dir]
+	}
+	return out
+}
+
+// Controllers is how /proc/PID/cgroup names the hierarchy.
+func (h Hierarchy) Controllers() string {
+	if h.Name == "systemd" {
+		return "name=systemd"
+	}
+	return h.Name
+}
+
+// Options are the mount options that mean this hierarchy.
+func (h Hierarchy) Options() []string { return strings.Split(h.Controllers(), ",") }

@@ -25,6 +25,9 @@ type Tree struct {
 // Close gives the descriptor back; an attached mount stays.
 func (t *Tree) Close() error { return t.f.Close() }
 
+// TreeAt takes over the open descriptor of a tree, which came from another process.
+func TreeAt(f *os.File) *Tree { return &Tree{f: f, what: f.Name()} }
+
 // File is the open root of the tree.
 func (t *Tree) File() *os.File { return t.f }
 

@@ -1,0 +1,120 @@
+//go:build linux
+
+package container
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+)
+
+// What the child says, each with one datagram; the parent answers the first two with one byte.
+const (
+	atHooks  = "hooks"    // all mounts are made, pivot_root is next; only said when the parent has hooks to run
+	ready    = "ready"    // only the go is missing. The master of the terminal comes with it
+	failed   = "failed"   // the step that failed, and why
+	listener = "listener" // after the go: the seccomp filter's listener comes with it
+)
+
+// message is one datagram.
+type message struct {
+	Kind  string         `json:"kind"`
+	Error *errs.Wire     `json:"error,omitempty"`
+	Steps []trace.Record `json:"steps,omitempty"`
+}
+
+// channel is one end of the SEQPACKET pair. It is a bare descriptor: both sides wait in system calls.
+type channel int
+
+// pair makes both ends; the child's is inherited by number, so it is closed on execve only in the parent's other
+// children.
+func pair() (parent, child channel, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, errs.Wrap("make socket pair", err)
+	}
+	return channel(fds[0]), channel(fds[1]), nil
+}
+
+func (c channel) close() { unix.Close(int(c)) }
+
+// send sends a message, and a file with it.
+func (c channel) send(m message, file *os.File) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if file != nil {
+		rights = unix.UnixRights(int(file.Fd()))
+	}
+	for {
+		if err = unix.Sendmsg(int(c), b, rights, nil, unix.MSG_NOSIGNAL); err != unix.EINTR {
+			return errs.Wrap("send "+m.Kind, err)
+		}
+	}
+}
+
+// receive waits for a message. The end of the channel is a nil message: the child has executed its program, or is gone.
+func (c channel) receive() (m *message, file *os.File, err error) {
+	size := retry(func() (int, error) {
+		n, _, err := unix.Recvfrom(int(c), nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+		return n, err
+	})
+	if size <= 0 {
+		return nil, nil, nil
+	}
+	b, oob := make([]byte, size), make([]byte, unix.CmsgSpace(4))
+	var oobn int
+	n := retry(func() (n int, err error) {
+		n, oobn, _, _, err = unix.Recvmsg(int(c), b, oob, unix.MSG_CMSG_CLOEXEC)
+		return n, err
+	})
+	if n != size {
+		return nil, nil, errs.New(errs.Internal, "read message of init", fmt.Errorf("it is cut"))
+	}
+	if cs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(cs) == 1 {
+		if fds, err := unix.ParseUnixRights(&cs[0]); err == nil && len(fds) == 1 {
+			file = os.NewFile(uintptr(fds[0]), "file of init")
+		}
+	}
+	m = new(message)
+	return m, file, errs.Wrap("read message of init", json.Unmarshal(b, m))
+}
+
+// retry repeats a call that a signal has interrupted; a failure is -1.
+func retry(call func() (int, error)) int {
+	for {
+		n, err := call()
+		if err == nil {
+			return n
+		}
+		if err != unix.EINTR {
+			return -1
+		}
+	}
+}
+
+// proceed is the parent's one byte: go on.
+func (c channel) proceed() error {
+	for {
+		if err := unix.Sendto(int(c), []byte{1}, unix.MSG_NOSIGNAL, nil); err != unix.EINTR {
+			return errs.Wrap("let init go on", err)
+		}
+	}
+}
+
+// await waits for the parent's byte; an error is the parent's end.
+func (c channel) await() error {
+	var b [1]byte
+	n := retry(func() (int, error) { return unix.Read(int(c), b[:]) })
+	if n != 1 {
+		return errs.New(errs.Internal, "wait for the runtime", fmt.Errorf("it has ended"))
+	}
+	return nil
+}

@@ -1,0 +1,347 @@
+//go:build linux
+
+package container
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/caps"
+	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/linux/seccomp"
+)
+
+func invalid(format string, args ...any) error {
+	return errs.New(errs.Invalid, "read specification", fmt.Errorf(format, args...))
+}
+
+func unsupported(format string, args ...any) error {
+	return errs.New(errs.Unsupported, "read specification", fmt.Errorf(format, args...))
+}
+
+// NewPlan reduces a specification (runtime-spec 1.3, config.md and config-linux.md). Everything is checked here, before
+// anything is made; relative paths are taken from the bundle.
+func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
+	if !strings.HasPrefix(spec.Version, "1.") {
+		return nil, invalid("version %q is not supported (1.x is)", spec.Version)
+	}
+	if spec.Root == nil || spec.Root.Path == "" {
+		return nil, invalid("root.path is missing")
+	}
+	linux := spec.Linux
+	if linux == nil {
+		linux = &specs.Linux{}
+	}
+	p := &Plan{
+		Root:     Root{Path: spec.Root.Path, Readonly: spec.Root.Readonly, Propagation: linux.RootfsPropagation},
+		Hostname: spec.Hostname, Domainname: spec.Domainname, Hooks: spec.Hooks, Annotations: spec.Annotations,
+		Masked: linux.MaskedPaths, Readonly: linux.ReadonlyPaths, Sysctl: linux.Sysctl,
+		CgroupsPath: linux.CgroupsPath, Resources: linux.Resources,
+	}
+	if !filepath.IsAbs(p.Root.Path) {
+		p.Root.Path = filepath.Join(bundle, p.Root.Path)
+	}
+	if linux.IntelRdt != nil {
+		return nil, unsupported("intelRdt: this runtime has no resctrl groups")
+	}
+	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts), p.paths(), p.devices(linux), p.sysctls(), p.filter(linux.Seccomp), p.hooks()} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	if spec.Process != nil {
+		var err error
+		if p.Process, err = NewProcess(spec.Process); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *Plan) namespaces(linux *specs.Linux) error {
+	for _, n := range linux.Namespaces {
+		k, ok := namespace.ByName(string(n.Type))
+		switch {
+		case !ok:
+			return invalid("unknown namespace type %q", n.Type)
+		case p.has(k.Name):
+			return invalid("namespace %s is there twice", k.Name)
+		case n.Path != "" && !filepath.IsAbs(n.Path):
+			return invalid("path %q of namespace %s is not absolute", n.Path, k.Name)
+		case n.Path == "" && !k.Supported():
+			return unsupported("this kernel has no %s namespaces", k.Name)
+		case n.Path != "" && k.Name == "user":
+			return unsupported("a given user namespace cannot be entered by a new container yet")
+		}
+		p.Namespaces = append(p.Namespaces, Namespace{k.Name, n.Path})
+	}
+	if !p.has("mount") {
+		return invalid("a container without a mount namespace would change the host's mounts")
+	}
+	if (p.Hostname != "" || p.Domainname != "") && !p.has("uts") {
+		return invalid("hostname and domainname need a uts namespace, or the host would be renamed")
+	}
+	p.UIDMaps, p.GIDMaps = idMaps(linux.UIDMappings), idMaps(linux.GIDMappings)
+	if p.fresh("user") {
+		if err := namespace.CheckMaps("user", p.UIDMaps); err != nil {
+			return err
+		}
+		if err := namespace.CheckMaps("group", p.GIDMaps); err != nil {
+			return err
+		}
+	} else if len(p.UIDMaps)+len(p.GIDMaps) > 0 {
+		return invalid("id mappings need a user namespace")
+	}
+	return p.timeOffsets(linux.TimeOffsets)
+}
+
+func (p *Plan) timeOffsets(offsets map[string]specs.LinuxTimeOffset) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	if !p.fresh("time") {
+		return invalid("timeOffsets need a new time namespace")
+	}
+	for _, clock := range sortedKeys(offsets) {
+		if clock != "monotonic" && clock != "boottime" {
+			return invalid("clock %q has no offset (monotonic and boottime have)", clock)
+		}
+		p.TimeOffsets += fmt.Sprintf("%s %d %d\n", clock, offsets[clock].Secs, offsets[clock].Nanosecs)
+	}
+	return nil
+}
+
+func idMaps(in []specs.LinuxIDMapping) []namespace.IDMap {
+	var out []namespace.IDMap
+	for _, m := range in {
+		out = append(out, namespace.IDMap{Container: m.ContainerID, Host: m.HostID, Size: m.Size})
+	}
+	return out
+}
+
+func (p *Plan) mounts(mounts []specs.Mount) error {
+	for _, m := range mounts {
+		if m.Destination == "" || strings.ContainsRune(m.Destination, 0) {
+			return invalid("a mount without destination")
+		}
+		// Older specifications have relative destinations; they are meant from the root.
+		out := Mount{Destination: path.Clean("/" + m.Destination), Type: m.Type, Source: m.Source, Options: m.Options}
+		o, err := mount.ParseOptions(m.Options)
+		if err != nil {
+			return err
+		}
+		if o.Bind || m.Type == "bind" || m.Type == "none" {
+			out.Type = "bind"
+			if m.Source == "" {
+				return invalid("the bind mount on %s has no source", m.Destination)
+			}
+		}
+		if out.Destination == "/" {
+			return invalid("a mount on / would cover the root file system")
+		}
+		if o.IDMap || len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+			return unsupported("the mount on %s: idmapped mounts of a specification are not supported", m.Destination)
+		}
+		p.Mounts = append(p.Mounts, out)
+	}
+	return nil
+}
+
+func (p *Plan) paths() error {
+	switch p.Root.Propagation {
+	case "", "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable":
+	default:
+		return invalid("rootfsPropagation %q is unknown", p.Root.Propagation)
+	}
+	for _, list := range [][]string{p.Masked, p.Readonly} {
+		for _, m := range list {
+			if !path.IsAbs(m) {
+				return invalid("path %q to mask or protect is not absolute", m)
+			}
+		}
+	}
+	return nil
+}
+
+// defaultDevices are there in every container (config-linux.md, "Default Devices").
+func defaultDevices() []Device {
+	return []Device{
+		{"/dev/null", unix.S_IFCHR | 0o666, 1, 3, 0, 0}, {"/dev/zero", unix.S_IFCHR | 0o666, 1, 5, 0, 0},
+		{"/dev/full", unix.S_IFCHR | 0o666, 1, 7, 0, 0}, {"/dev/random", unix.S_IFCHR | 0o666, 1, 8, 0, 0},
+		{"/dev/urandom", unix.S_IFCHR | 0o666, 1, 9, 0, 0}, {"/dev/tty", unix.S_IFCHR | 0o666, 5, 0, 0, 0},
+	}
+}
+
+func deviceKind(t string) (uint32, bool) {
+	switch t {
+	case "c", "u":
+		return unix.S_IFCHR, true
+	case "b":
+		return unix.S_IFBLK, true
+	case "p":
+		return unix.S_IFIFO, true
+	}
+	return 0, false
+}
+
+func (p *Plan) devices(linux *specs.Linux) error {
+	p.Devices = defaultDevices()
+	for _, d := range linux.Devices {
+		kind, ok := deviceKind(d.Type)
+		if !ok {
+			return invalid("device %s has the unknown type %q", d.Path, d.Type)
+		}
+		if !path.IsAbs(d.Path) || d.Major < 0 || d.Minor < 0 {
+			return invalid("device %q: want an absolute path and numbers", d.Path)
+		}
+		out := Device{Path: path.Clean(d.Path), Mode: kind | 0o666, Major: uint32(d.Major), Minor: uint32(d.Minor)}
+		if d.FileMode != nil {
+			out.Mode = kind | uint32(d.FileMode.Perm())
+		}
+		if d.UID != nil {
+			out.UID = int(*d.UID)
+		}
+		if d.GID != nil {
+			out.GID = int(*d.GID)
+		}
+		kept := p.Devices[:0]
+		for _, have := range p.Devices { // a user's own /dev/null replaces ours
+			if have.Path != out.Path {
+				kept = append(kept, have)
+			}
+		}
+		p.Devices = append(kept, out)
+	}
+	return nil
+}
+
+// sysctls lets only those through that belong to a namespace of the container: all others would change the host
+// (CVE-2022-0811, CVE-2022-0532). Names are compared byte for byte.
+func (p *Plan) sysctls() error {
+	for _, name := range sortedKeys(p.Sysctl) {
+		value := p.Sysctl[name]
+		dotted := strings.ReplaceAll(name, "/", ".")
+		var ns string
+		switch {
+		case strings.HasPrefix(dotted, "net."):
+			ns = "network"
+		case strings.HasPrefix(dotted, "fs.mqueue."), strings.HasPrefix(dotted, "kernel.shm"), strings.HasPrefix(dotted, "kernel.msg"), dotted == "kernel.sem":
+			ns = "ipc"
+		case dotted == "kernel.domainname":
+			ns = "uts"
+		default:
+			return invalid("sysctl %q is not in a separate kernel namespace", name)
+		}
+		if !p.has(ns) {
+			return invalid("sysctl %q is not allowed in the host's %s namespace", name, ns)
+		}
+		if strings.Contains(name, "..") || strings.ContainsAny(name, "\x00\n") || strings.ContainsAny(value, "\x00\n") {
+			return invalid("sysctl %q has a name or value that is none", name)
+		}
+	}
+	return nil
+}
+
+func (p *Plan) filter(s *specs.LinuxSeccomp) error {
+	if s == nil || s.DefaultAction == specs.ActAllow && len(s.Syscalls) == 0 {
+		return nil
+	}
+	program, err := seccomp.Compile(s)
+	if err != nil {
+		return err
+	}
+	if program.Notify && s.ListenerPath == "" {
+		return invalid("SCMP_ACT_NOTIFY needs a listenerPath")
+	}
+	p.Seccomp = &Seccomp{program, s.ListenerPath, s.ListenerMetadata}
+	return nil
+}
+
+func (p *Plan) hooks() error {
+	if p.Hooks == nil {
+		return nil
+	}
+	for _, list := range [][]specs.Hook{p.Hooks.Prestart, p.Hooks.CreateRuntime, p.Hooks.CreateContainer, p.Hooks.StartContainer, p.Hooks.Poststart, p.Hooks.Poststop} { //nolint:staticcheck // prestart is deprecated and used
+		for _, h := range list {
+			if !filepath.IsAbs(h.Path) {
+				return invalid("path %q of a hook is not absolute", h.Path)
+			}
+			if h.Timeout != nil && *h.Timeout <= 0 {
+				return invalid("the timeout of hook %s must be positive", h.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// NewProcess reduces and checks a process, of a specification or of an exec.
+func NewProcess(in *specs.Process) (*Process, error) {
+	if len(in.Args) == 0 || in.Args[0] == "" {
+		return nil, invalid("process.args is empty")
+	}
+	if !path.IsAbs(in.Cwd) {
+		return nil, invalid("process.cwd %q is not absolute", in.Cwd)
+	}
+	for _, s := range append(append([]string{in.Cwd}, in.Args...), in.Env...) {
+		if strings.ContainsRune(s, 0) {
+			return nil, invalid("process has an argument or variable with a NUL byte")
+		}
+	}
+	if in.Scheduler != nil || in.IOPriority != nil || in.ExecCPUAffinity != nil {
+		return nil, unsupported("scheduler, ioPriority and execCPUAffinity are not supported")
+	}
+	p := &Process{Args: in.Args, Cwd: in.Cwd, Terminal: in.Terminal, UID: in.User.UID, GID: in.User.GID,
+		Groups: in.User.AdditionalGids, Umask: in.User.Umask, NoNewPrivileges: in.NoNewPrivileges, OOMScoreAdj: in.OOMScoreAdj,
+		AppArmor: in.ApparmorProfile, SELinux: in.SelinuxLabel}
+	for _, e := range in.Env {
+		if name, _, ok := strings.Cut(e, "="); ok && name != "" { // entries without = are no variables
+			p.Env = append(p.Env, e)
+		}
+	}
+	if in.ConsoleSize != nil {
+		p.Width, p.Height = uint16(in.ConsoleSize.Width), uint16(in.ConsoleSize.Height)
+	}
+	if c := in.Capabilities; c != nil {
+		p.Caps.Bounding, _ = caps.Parse(c.Bounding)
+		p.Caps.Effective, _ = caps.Parse(c.Effective)
+		p.Caps.Permitted, _ = caps.Parse(c.Permitted)
+		p.Caps.Inheritable, _ = caps.Parse(c.Inheritable)
+		p.Caps.Ambient, _ = caps.Parse(c.Ambient)
+	}
+	if in.OOMScoreAdj != nil && (*in.OOMScoreAdj < -1000 || *in.OOMScoreAdj > 1000) {
+		return nil, invalid("oomScoreAdj %d is not between -1000 and 1000", *in.OOMScoreAdj)
+	}
+	return p, p.limits(in.Rlimits)
+}
+
+func (p *Process) limits(in []specs.POSIXRlimit) error {
+	for _, r := range in {
+		if _, ok := rlimitNumber(r.Type); !ok {
+			return invalid("rlimit %q is unknown", r.Type)
+		}
+		for _, o := range p.Rlimits {
+			if o.Name == r.Type {
+				return invalid("rlimit %s is there twice", r.Type)
+			}
+		}
+		p.Rlimits = append(p.Rlimits, Rlimit{r.Type, r.Soft, r.Hard})
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}

@@ -1,0 +1,429 @@
+//go:build linux
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/tty"
+)
+
+// makeRootfs builds the container's file system below its root, in init's own mount namespace, while the host's files
+// are still there to take things from. Every target is a handle below the root.
+func (p *initProcess) makeRootfs() error {
+	// What is mounted here must not appear on the host: before anything else.
+	spread := uintptr(unix.MS_PRIVATE | unix.MS_REC)
+	if p.spreads() {
+		spread = unix.MS_SLAVE | unix.MS_REC // mounts of the host still come in, none go out
+	}
+	if err := mount.SetPropagation("/", spread, "no mount of the container ever appears on the host"); err != nil {
+		return err
+	}
+	root, err := p.openRootfs()
+	if err != nil {
+		return err
+	}
+	r := &rootfs{initProcess: p, root: root}
+	for i := range p.Mounts {
+		if err := r.mount(&p.Mounts[i]); err != nil {
+			return err
+		}
+	}
+	for _, step := range []func() error{r.makeDevices, r.makeConsole, r.mask, r.protect, r.setReadonly} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	p.newRoot = root
+	return nil
+}
+
+// spreads reports whether some mount wants to see what the host mounts later.
+func (p *initProcess) spreads() bool {
+	for _, m := range p.Mounts {
+		for _, o := range m.Options {
+			if f := mount.Propagation(o); f&(unix.MS_SLAVE|unix.MS_SHARED) != 0 {
+				return true
+			}
+		}
+	}
+	return strings.HasSuffix(p.Root.Propagation, "slave") || strings.HasSuffix(p.Root.Propagation, "shared")
+}
+
+// openRootfs puts the root in place, which has to be a mount for pivot_root, and opens it.
+func (p *initProcess) openRootfs() (*mount.Root, error) {
+	at, err := os.OpenFile(p.Root.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "open root file system", err)
+	}
+	defer at.Close()
+	if err := mount.PrivateParent(at, "pivot_root wants a private parent"); err != nil {
+		return nil, err
+	}
+	var tree *mount.Tree
+	if p.Rootfs > 0 {
+		unix.CloseOnExec(p.Rootfs)
+		tree = mount.TreeAt(os.NewFile(uintptr(p.Rootfs), "overlay"))
+	} else if tree, err = mount.Bind(at, true); err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	if err := tree.Attach(at, "the image's layers with the container's write layer on top"); err != nil {
+		return nil, err
+	}
+	return mount.OpenRoot(p.Root.Path)
+}
+
+// enterRootfs leaves the host's files behind.
+func (p *initProcess) enterRootfs() error {
+	defer p.newRoot.Close()
+	if f := mount.Propagation(p.Root.Propagation); f&(unix.MS_SHARED|unix.MS_SLAVE|unix.MS_UNBINDABLE) != 0 {
+		defer func() { _ = mount.SetPropagation("/", uintptr(f), "as rootfsPropagation says") }()
+	}
+	if p.NoPivot {
+		return mount.MoveRoot(p.newRoot)
+	}
+	return mount.PivotRoot(p.newRoot)
+}
+
+// rootfs is the root while it is being built.
+type rootfs struct {
+	*initProcess
+	root    *mount.Root
+	hostDev bool // /dev is the host's: nothing is made in it
+	empty   *os.File
+}
+
+// mount makes one mount.
+func (r *rootfs) mount(m *Mount) error {
+	o, err := mount.ParseOptions(m.Options)
+	if err != nil {
+		return err
+	}
+	why := "as the specification says"
+	switch m.Type {
+	case "bind":
+		return r.bind(m, o)
+	case "cgroup", "cgroup2":
+		return r.mountCgroup(m, o)
+	case "proc":
+		why = "the container sees its own processes"
+	case "sysfs":
+		why = "the container sees its own network links"
+	case "tmpfs":
+		why = "files in memory"
+	case "devpts":
+		why = "terminals of its own"
+	case "mqueue":
+		why = "message queues of its own"
+	}
+	target, err := r.folder(m)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	tree, err := mount.Filesystem(m.Type, source(m), o)
+	if m.Type == "sysfs" && errors.Is(err, unix.EPERM) {
+		// A user namespace may mount a sysfs only with a network namespace of its own: the host's is shown, read-only.
+		return r.bind(&Mount{Destination: m.Destination, Type: "bind", Source: "/sys", Options: append(m.Options, "rbind", "ro")}, mount.Options{Bind: true, Recursive: true, Set: unix.MOUNT_ATTR_RDONLY})
+	}
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if o.CopyUp {
+		if err := mount.CopyUp(target, tree); err != nil {
+			return err
+		}
+	}
+	if err := tree.Attach(target, why); err != nil {
+		return err
+	}
+	return spread(tree, o)
+}
+
+func source(m *Mount) string {
+	if m.Source == "" {
+		return m.Type
+	}
+	return m.Source
+}
+
+func spread(t *mount.Tree, o mount.Options) error {
+	if o.Propagation == 0 {
+		return nil
+	}
+	return t.SetPropagation(o.Propagation, o.RecPropagation)
+}
+
+// folder opens or makes the folder that a file system is mounted on. A procfs or sysfs must go onto a real folder: one
+// reached by a link would leave the masks on another (CVE-2019-19921, CVE-2023-27561).
+func (r *rootfs) folder(m *Mount) (*os.File, error) {
+	if m.Type == "proc" || m.Type == "sysfs" {
+		if st, err := r.root.Lstat(m.Destination); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return nil, errs.New(errs.Invalid, "mount "+m.Type+" on "+m.Destination, fmt.Errorf("it is no folder"))
+		}
+	}
+	return r.root.MkdirAll(m.Destination, 0o755)
+}
+
+// bind shows a file or folder of the host.
+func (r *rootfs) bind(m *Mount, o mount.Options) error {
+	src, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errs.New(errs.Invalid, "mount "+m.Source+" on "+m.Destination, err)
+	}
+	defer src.Close()
+	fi, err := src.Stat()
+	if err != nil {
+		return errs.Wrap("mount "+m.Source, err)
+	}
+	var target *os.File
+	if fi.IsDir() {
+		target, err = r.root.MkdirAll(m.Destination, 0o755)
+	} else {
+		target, err = r.root.Create(m.Destination, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	tree, err := mount.Bind(src, o.Recursive)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if err := tree.SetAttr(o); err != nil {
+		return err
+	}
+	if err := tree.Attach(target, "a file or folder of the host appears in the container"); err != nil {
+		return err
+	}
+	if m.Destination == "/dev" {
+		r.hostDev = true
+	}
+	// Unless it was asked for, what is mounted below later on the host does not come in.
+	if o.Propagation == 0 {
+		return tree.SetPropagation(unix.MS_PRIVATE, true)
+	}
+	return spread(tree, o)
+}
+
+// makeDevices makes the device nodes and links of /dev.
+func (r *rootfs) makeDevices() error {
+	if r.hostDev {
+		return nil
+	}
+	for _, d := range r.Devices {
+		if err := r.device(&d); err != nil {
+			return errs.Wrap("make device "+d.Path, err)
+		}
+	}
+	for _, l := range [...][2]string{{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"}, {"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"}, {"pts/ptmx", "/dev/ptmx"}} {
+		if err := r.root.Symlink(l[0], l[1]); err != nil {
+			return errs.Wrap("make link "+l[1], err)
+		}
+	}
+	return nil
+}
+
+// device makes a node; in a user namespace, where mknod is refused, the host's node is shown.
+func (r *rootfs) device(d *Device) error {
+	err := unix.EPERM
+	if !r.has("user") {
+		e := trace.Step("mknod", "a device that the container may open", "path", d.Path, "dev", fmt.Sprintf("%d:%d", d.Major, d.Minor)).
+			Do(func() error { return r.root.Mknod(d.Path, d.Mode, unix.Mkdev(d.Major, d.Minor)) })
+		if e == nil {
+			return r.own(d)
+		}
+		if !errors.As(e, &err) || err != unix.EPERM && err != unix.EEXIST {
+			return e
+		}
+		if err == unix.EEXIST { // an image or a mount that brings its own /dev
+			if st, serr := r.root.Lstat(d.Path); serr == nil && st.Mode&unix.S_IFMT == d.Mode&unix.S_IFMT && st.Rdev == unix.Mkdev(d.Major, d.Minor) {
+				return nil
+			}
+			return fmt.Errorf("something else is there")
+		}
+	}
+	src, oerr := os.OpenFile(d.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if oerr != nil {
+		return oerr
+	}
+	defer src.Close()
+	if fi, serr := src.Stat(); serr != nil || fi.Mode()&os.ModeDevice == 0 {
+		return fmt.Errorf("%s is no device on the host", d.Path)
+	}
+	target, oerr := r.root.Create(d.Path, 0o666)
+	if oerr != nil {
+		return oerr
+	}
+	defer target.Close()
+	tree, oerr := mount.Bind(src, false)
+	if oerr != nil {
+		return oerr
+	}
+	defer tree.Close()
+	return tree.Attach(target, "a user namespace makes no device nodes: the host's is shown")
+}
+
+func (r *rootfs) own(d *Device) error {
+	if d.UID == 0 && d.GID == 0 {
+		return nil
+	}
+	f, err := r.root.Open(d.Path, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return mount.Chown(f, d.UID, d.GID)
+}
+
+// makeConsole makes a terminal in the container's own devpts and shows its slave as /dev/console. Both ends are
+// descriptors: no name is looked up (CVE-2025-52565).
+func (r *rootfs) makeConsole() error {
+	if !r.Process.Terminal {
+		return nil
+	}
+	pts, err := r.root.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return errs.Wrap("open terminal", err)
+	}
+	defer pts.Close()
+	if r.console, r.slave, err = tty.Open(pts, r.Process.Width, r.Process.Height); err != nil {
+		return err
+	}
+	target, err := r.root.Create("/dev/console", 0o600)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	tree, err := mount.Bind(r.slave, false)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	return tree.Attach(target, "the container's console is its terminal")
+}
+
+// mask hides paths under something empty of our own: an image cannot put anything in its place, as it could with its
+// /dev/null (CVE-2025-31133).
+func (r *rootfs) mask() error {
+	for _, m := range r.Masked {
+		target, err := r.root.Open(m, unix.O_PATH|unix.O_NOFOLLOW)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			return errs.Wrap("mask "+m, err)
+		}
+		err = r.hide(target)
+		target.Close()
+		if err != nil {
+			return errs.Wrap("mask "+m, err)
+		}
+	}
+	if r.empty != nil {
+		r.empty.Close()
+	}
+	return nil
+}
+
+func (r *rootfs) hide(target *os.File) error {
+	fi, err := target.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Mode()&os.ModeSymlink != 0 {
+		return fmt.Errorf("it is a symbolic link")
+	}
+	const why = "it tells about the host, or reaches it"
+	if fi.IsDir() {
+		tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Set: unix.MOUNT_ATTR_RDONLY, Data: []string{"size=0k", "nr_inodes=1", "mode=0555"}})
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		return tree.Attach(target, why)
+	}
+	if r.empty == nil {
+		if r.empty, err = r.emptyFile(); err != nil {
+			return err
+		}
+	}
+	tree, err := mount.Bind(r.empty, false)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if err := tree.SetAttr(mount.Options{Set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return err
+	}
+	return tree.Attach(target, why)
+}
+
+// emptyFile makes a file without content in a file system of our own. It is attached on top of the host's root in this
+// mount namespace, where no look-up passes and from where it goes with the old root.
+func (r *rootfs) emptyFile() (*os.File, error) {
+	tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Data: []string{"size=4k", "nr_inodes=4", "mode=0555"}})
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	at, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	fd, err := unix.Openat(int(tree.File().Fd()), "empty", unix.O_CREAT|unix.O_EXCL|unix.O_RDONLY|unix.O_CLOEXEC, 0o444)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "an empty file"), tree.Attach(at, "a place for the file that masks others")
+}
+
+// protect makes paths read-only.
+func (r *rootfs) protect() error {
+	for _, m := range r.Readonly {
+		target, err := r.root.Open(m, unix.O_PATH|unix.O_NOFOLLOW)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			continue
+		}
+		if err == nil {
+			err = r.bindReadonly(target)
+			target.Close()
+		}
+		if err != nil {
+			return errs.Wrap("make "+m+" read-only", err)
+		}
+	}
+	return nil
+}
+
+func (r *rootfs) bindReadonly(target *os.File) error {
+	tree, err := mount.Bind(target, true)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if err := tree.SetAttr(mount.Options{Set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return err
+	}
+	return tree.Attach(target, "it can be read and not written")
+}
+
+func (r *rootfs) setReadonly() error {
+	if !r.Root.Readonly {
+		return nil
+	}
+	return mount.Remount(r.root.Dir(), mount.Options{Set: unix.MOUNT_ATTR_RDONLY}, "the container writes to volumes only")
+}

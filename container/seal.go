@@ -1,0 +1,98 @@
+//go:build linux
+
+package container
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+)
+
+// sealed returns a program to start as init that the container cannot reach: a copy in memory that nobody can write any
+// more, not the file on disk. A container that executes /proc/self/exe, or opens it through another process of its pid
+// namespace, gets at the copy (CVE-2019-5736, and CVE-2022-0847, which wrote through read-only mounts).
+//
+// The program is `berth-runtime`, beside this one when this is `berth`: it is a fifth of the size.
+func sealed() (*os.File, error) {
+	var f *os.File
+	err := trace.Step("memfd_create", "init runs from a sealed copy: the container never holds our program's file", "seals", "WRITE,SHRINK,GROW,SEAL").
+		Do(func() (err error) {
+			f, err = seal()
+			return err
+		})
+	return f, errs.Wrap("seal own program", err)
+}
+
+// ownProgram is the file to copy.
+func ownProgram() (*os.File, error) {
+	if self, err := os.Readlink("/proc/self/exe"); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "berth-runtime"); filepath.Base(self) != "berth-runtime" {
+			if f, err := os.Open(beside); err == nil {
+				return f, nil
+			}
+		}
+	}
+	return os.Open("/proc/self/exe")
+}
+
+func seal() (*os.File, error) {
+	src, err := ownProgram()
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	fd, err := unix.MemfdCreate("berth-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3 every memfd is executable
+		fd, err = unix.MemfdCreate("berth-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	dst := os.NewFile(uintptr(fd), "berth-init")
+	fi, err := src.Stat()
+	if err == nil {
+		err = copyAll(dst, src, fi.Size())
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	}
+	if err != nil {
+		dst.Close()
+		return nil, err
+	}
+	return dst, nil
+}
+
+// copyAll copies in the kernel.
+func copyAll(dst, src *os.File, size int64) error {
+	for size > 0 {
+		n, err := unix.Sendfile(int(dst.Fd()), int(src.Fd()), nil, int(min(size, 1<<30)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("sendfile", err)
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		size -= int64(n)
+	}
+	return nil
+}
+
+// high gives a descriptor a number that the child's own files do not take: fork shuffles those, and the program to
+// execute must not be lost in between.
+func high(f *os.File, above int) (int, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, above)
+	if err != nil {
+		return -1, errs.New(errs.Internal, "keep descriptor", fmt.Errorf("fcntl: %w", err))
+	}
+	return fd, nil
+}
