@@ -1,10 +1,36 @@
-# Berth: build, test, install. `make help` lists the targets.
+# Berth: build, test, install, package. `make help` lists the targets.
 GO ?= go
+PREFIX ?= /usr/local
+DESTDIR ?=
+MODULE := github.com/berth-containers/berth
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# The newest commit's time, so that two builds of one commit are the same bytes.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+LDFLAGS := -s -w -X $(MODULE)/internal/version.stamp=$(VERSION)
+
 export CGO_ENABLED := 0
+export GO SOURCE_DATE_EPOCH VERSION LDFLAGS
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: build
+build: ## berth and berth-runtime, into bin/
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: install
+install: build ## programs and shell completions, under $(DESTDIR)$(PREFIX)
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 bin/berth bin/berth-runtime '$(DESTDIR)$(PREFIX)/bin/'
+	./packaging/completions.sh bin/berth '$(DESTDIR)$(PREFIX)/share'
+
+.PHONY: uninstall
+uninstall: ## removes what install put there
+	rm -f '$(DESTDIR)$(PREFIX)/bin/berth' '$(DESTDIR)$(PREFIX)/bin/berth-runtime'
+	rm -f '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth'
+	rm -f '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_berth'
+	rm -f '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/berth.fish'
 
 .PHONY: test
 test: packages vet ## everything that must pass (root; installs Debian packages)
@@ -21,3 +47,15 @@ vet: ## format and vet, for every system that the code builds for
 	GOARCH=arm64 $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
+
+.PHONY: dist
+dist: ## archives to hand out, into dist/: Linux (amd64, arm64), and the client for Windows and macOS
+	./packaging/dist.sh dist
+
+.PHONY: image
+image: ## builds the default image's root file systems anew (Debian)
+	./image/busybox/build.sh
+
+.PHONY: clean
+clean: ## removes bin/ and dist/
+	rm -rf bin dist
