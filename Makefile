@@ -36,6 +36,10 @@ uninstall: ## removes what install put there
 test: packages vet ## everything that must pass (root; installs Debian packages)
 	$(GO) test -p 2 -timeout 300s ./...
 
+.PHONY: test-v2
+test-v2: ## the kernel's and the engine's tests in a virtual machine with pure cgroup v2
+	./test/vm/tests
+
 .PHONY: packages
 packages: ## Debian packages that the tests need
 	./test/install-packages.sh
