@@ -1,3 +1,5 @@
+//go:build linux
+
 package engine
 
 import (
@@ -6,6 +8,8 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/berth-containers/berth/monitor"
 )
 
 // Default folders, used when [Options] and the environment (BERTH_ROOT, BERTH_STATE) name none.
@@ -47,7 +51,7 @@ type Config struct {
 }
 
 // Size is a terminal's size in characters.
-type Size struct{ Height, Width uint16 }
+type Size = monitor.Size
 
 // Streams connects a caller with the standard streams of a process. The caller's terminal, if there is one, is the
 // caller's business: it is never handed to a container (a process inside could push input into it by TIOCSTI).
@@ -59,16 +63,8 @@ type Streams struct {
 	Logs           bool // Attach: first what was logged so far
 }
 
-// Exit is how a container's process ended.
-type Exit struct {
-	Code       int       `json:"code"`             // 0–255; 128+n for signal n
-	Signal     int       `json:"signal,omitempty"` // the signal that ended it, or 0
-	OOMKilled  bool      `json:"oom,omitempty"`    // the kernel's OOM killer ended a process of the container
-	StartedAt  time.Time `json:"started"`
-	FinishedAt time.Time `json:"finished"`
-	By         string    `json:"by,omitempty"`    // who asked for the end: stop, kill, health, timeout; "": nobody
-	Error      string    `json:"error,omitempty"` // why the container could not start
-}
+// Exit is how a container's program ended.
+type Exit = monitor.Exit
 
 // StartOptions of [Container.Start].
 type StartOptions struct {

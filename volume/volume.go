@@ -196,6 +196,15 @@ func (s *Store) Release(name, container string) {
 	}
 }
 
+// Traces are the files that a container's end removes when it goes with all that it has: its use of a volume, or, of
+// an anonymous volume, the volume.
+func (s *Store) Traces(name, container string, anonymous bool) string {
+	if anonymous {
+		return s.path(name)
+	}
+	return s.path(name, "users", container)
+}
+
 // Users lists the ids of the containers that have the volume.
 func (s *Store) Users(name string) []string {
 	es, _ := os.ReadDir(s.path(name, "users"))

@@ -1,0 +1,281 @@
+//go:build linux
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+// forEach is a command that does something for each container it is given, and prints the name of each.
+func (a *app) forEach(use, short string, do func(e *engine.Engine, c *engine.Container) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " [OPTIONS] CONTAINER [CONTAINER...]", Short: short, Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			return a.each(args, func(name string) error {
+				c, err := e.Lookup(name)
+				if err != nil {
+					return err
+				}
+				if err := do(e, c); err != nil {
+					return err
+				}
+				fmt.Fprintln(a.out, name)
+				return nil
+			})
+		},
+	}
+}
+
+// unchanged makes "it is so already" no error.
+func unchanged(err error) error {
+	if errs.Is(err, errs.NotModified) {
+		return nil
+	}
+	return err
+}
+
+func newStart(a *app) *cobra.Command {
+	var attach, interactive bool
+	keys := ""
+	cmd := a.forEach("start", "Start one or more stopped containers", func(e *engine.Engine, c *engine.Container) error {
+		_, err := c.Start(engine.StartOptions{})
+		return unchanged(err)
+	})
+	plain := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !attach && !interactive {
+			return plain(cmd, args)
+		}
+		if len(args) > 1 {
+			return errs.Text(errs.Invalid, "you cannot start and attach multiple containers at once")
+		}
+		return a.startAttached(args[0], interactive, keys)
+	}
+	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "Attach STDOUT/STDERR and forward signals")
+	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "Attach container's STDIN")
+	cmd.Flags().StringVar(&keys, "detach-keys", "", "Override the key sequence for detaching a container")
+	return cmd
+}
+
+func (a *app) startAttached(name string, interactive bool, keys string) error {
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	c, err := e.Lookup(name)
+	if err != nil {
+		return err
+	}
+	cfg := c.Config
+	cfg.AttachStdin, cfg.AttachStdout, cfg.AttachStderr = interactive, true, true
+	session, err := c.Start(engine.StartOptions{Streams: a.streams(&cfg, keys)})
+	if errs.Is(err, errs.NotModified) { // it runs: attach
+		session, err = c.Attach(*a.streams(&cfg, keys))
+	}
+	if err != nil {
+		return startFailure(err)
+	}
+	return a.follow(c, session, c.Tty, interactive, true)
+}
+
+// stopFlags are those of stop and restart.
+type stopFlags struct {
+	signal  string
+	timeout int
+	cmd     *cobra.Command
+}
+
+func (s *stopFlags) register(cmd *cobra.Command) {
+	s.cmd = cmd
+	cmd.Flags().StringVarP(&s.signal, "signal", "s", "", "Signal to send to the container")
+	cmd.Flags().IntVarP(&s.timeout, "timeout", "t", 0, "Seconds to wait before killing the container (-1: for ever)")
+	cmd.Flags().IntVar(&s.timeout, "time", 0, "Seconds to wait before killing the container")
+	_ = cmd.Flags().MarkHidden("time")
+}
+
+func (s *stopFlags) options() engine.StopOptions {
+	o := engine.StopOptions{Signal: s.signal}
+	if s.cmd.Flags().Changed("timeout") || s.cmd.Flags().Changed("time") {
+		d := time.Duration(s.timeout) * time.Second
+		o.Timeout = &d
+	}
+	return o
+}
+
+func newStop(a *app) *cobra.Command {
+	f := &stopFlags{}
+	cmd := a.forEach("stop", "Stop one or more running containers", func(e *engine.Engine, c *engine.Container) error { return unchanged(c.Stop(f.options())) })
+	f.register(cmd)
+	return cmd
+}
+
+func newRestart(a *app) *cobra.Command {
+	f := &stopFlags{}
+	cmd := a.forEach("restart", "Restart one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Restart(f.options()) })
+	f.register(cmd)
+	return cmd
+}
+
+func newKill(a *app) *cobra.Command {
+	signal := ""
+	cmd := a.forEach("kill", "Kill one or more running containers", func(e *engine.Engine, c *engine.Container) error { return c.Kill(signal) })
+	cmd.Flags().StringVarP(&signal, "signal", "s", "", "Signal to send to the container (default KILL)")
+	return cmd
+}
+
+func newPause(a *app) *cobra.Command {
+	return a.forEach("pause", "Pause all processes within one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Pause() })
+}
+
+func newUnpause(a *app) *cobra.Command {
+	return a.forEach("unpause", "Unpause all processes within one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Unpause() })
+}
+
+func newRemove(a *app) *cobra.Command {
+	o := engine.RemoveOptions{}
+	cmd := a.forEach("rm", "Remove one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Remove(o) })
+	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
+	cmd.Flags().BoolVarP(&o.Volumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
+	plain := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !o.Force {
+			return plain(cmd, args)
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		return a.each(args, func(name string) error { // with -f one that is not there is as good as removed
+			c, err := e.Lookup(name)
+			if err == nil {
+				err = c.Remove(o)
+			}
+			if errs.Is(err, errs.NotFound) {
+				a.complain(err)
+				return nil
+			}
+			if err == nil {
+				fmt.Fprintln(a.out, name)
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+func newRename(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "rename CONTAINER NEW_NAME", Short: "Rename a container", Args: exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			c, err := e.Lookup(args[0])
+			if err != nil {
+				return err
+			}
+			return c.Rename(args[1])
+		},
+	}
+}
+
+func newWait(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "wait CONTAINER [CONTAINER...]", Short: "Block until one or more containers stop, then print their exit codes", Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			return a.each(args, func(name string) error {
+				c, err := e.Lookup(name)
+				if err != nil {
+					return err
+				}
+				exit, err := c.Wait()
+				if err == nil {
+					fmt.Fprintln(a.out, exit.Code)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func newAttach(a *app) *cobra.Command {
+	var noStdin, proxy bool
+	keys := ""
+	cmd := &cobra.Command{
+		Use: "attach [OPTIONS] CONTAINER", Short: "Attach local standard input, output, and error streams to a running container", Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			c, err := e.Lookup(args[0])
+			if err != nil {
+				return err
+			}
+			cfg := c.Config
+			cfg.AttachStdin, cfg.AttachStdout, cfg.AttachStderr = !noStdin && c.OpenStdin, true, true
+			session, err := c.Attach(*a.streams(&cfg, keys))
+			if err != nil {
+				return err
+			}
+			return a.follow(c, session, c.Tty, cfg.AttachStdin, proxy)
+		},
+	}
+	cmd.Flags().BoolVar(&noStdin, "no-stdin", false, "Do not attach STDIN")
+	cmd.Flags().BoolVar(&proxy, "sig-proxy", true, "Proxy all received signals to the process")
+	cmd.Flags().StringVar(&keys, "detach-keys", "", "Override the key sequence for detaching a container")
+	return cmd
+}
+
+func newContainerPrune(a *app) *cobra.Command {
+	force := false
+	var filters listFlag
+	cmd := &cobra.Command{
+		Use: "prune [OPTIONS]", Short: "Remove all stopped containers", Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !force && !a.confirm("WARNING! This will remove all stopped containers.") {
+				return errors.New("canceled")
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			f, err := parseFilters(filters)
+			if err != nil {
+				return err
+			}
+			ids, freed, err := e.PruneContainers(f)
+			if err != nil {
+				return err
+			}
+			if len(ids) > 0 {
+				fmt.Fprintln(a.out, "Deleted Containers:")
+				for _, id := range ids {
+					fmt.Fprintln(a.out, id)
+				}
+				fmt.Fprintln(a.out)
+			}
+			fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(freed))
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
+	cmd.Flags().Var(&filters, "filter", "Provide filter values (e.g. \"until=<timestamp>\")")
+	return cmd
+}

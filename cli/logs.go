@@ -1,0 +1,74 @@
+//go:build linux
+
+package cli
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-containers/berth/engine"
+)
+
+func newLogs(a *app) *cobra.Command {
+	o := engine.LogOptions{Stdout: true, Stderr: true}
+	tail, since, until := "", "", ""
+	cmd := &cobra.Command{
+		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			c, err := e.Lookup(args[0])
+			if err != nil {
+				return err
+			}
+			o.Tail = -1
+			if tail != "all" && tail != "" {
+				if o.Tail, err = strconv.Atoi(tail); err != nil || o.Tail < 0 {
+					return invalid("invalid value for --tail: %q: want a number or all", tail)
+				}
+			}
+			if o.Since, err = parseTime(since); err != nil {
+				return err
+			}
+			if o.Until, err = parseTime(until); err != nil {
+				return err
+			}
+			return c.Logs(o, a.out, a.err)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output")
+	f.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Show timestamps")
+	f.BoolVar(&o.Details, "details", false, "Show extra details provided to logs")
+	f.StringVarP(&tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
+	f.StringVar(&since, "since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	f.StringVar(&until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	return cmd
+}
+
+// parseTime reads a time as Docker does: RFC 3339, with parts left out, seconds since 1970, or how long ago it is.
+func parseTime(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02Z07:00", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	seconds, fraction, _ := strings.Cut(s, ".")
+	n, err := strconv.ParseInt(seconds, 10, 64)
+	if err != nil {
+		return time.Time{}, invalid("failed to parse %q as a time", s)
+	}
+	nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+	return time.Unix(n, nanos), nil
+}

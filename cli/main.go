@@ -1,0 +1,316 @@
+//go:build linux
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/internal/version"
+)
+
+// app is one call of the program.
+type app struct {
+	options  engine.Options
+	host     string
+	debug    bool
+	in       *os.File
+	out, err io.Writer
+}
+
+// exitCode ends the program with a status and says nothing more.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// entry is a command: its name, whose words may be several ("image ls"), and how it is built.
+type entry struct {
+	name  string
+	build func(*app) *cobra.Command
+}
+
+// commands are all commands. The long form of each is `GROUP COMMAND`; those people type most have a short form, too.
+func commands() []entry {
+	return []entry{
+		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"stop", newStop}, {"restart", newRestart}, {"kill", newKill},
+		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"attach", newAttach}, {"wait", newWait},
+		{"pause", newPause}, {"unpause", newUnpause}, {"rename", newRename}, {"port", newPort},
+		{"images", newImages}, {"import", newImport}, {"explain", newExplain},
+		{"container run", newRun}, {"container create", newCreate}, {"container start", newStart}, {"container stop", newStop},
+		{"container restart", newRestart}, {"container kill", newKill}, {"container rm", newRemove}, {"container ls", newList},
+		{"container inspect", newContainerInspect}, {"container logs", newLogs}, {"container attach", newAttach}, {"container wait", newWait},
+		{"container pause", newPause}, {"container unpause", newUnpause}, {"container rename", newRename}, {"container port", newPort},
+		{"container prune", newContainerPrune},
+		{"image ls", newImages}, {"image import", newImport}, {"image inspect", newImageInspect},
+		{"info", newInfo}, {"version", newVersion}, {"doctor", newDoctor}, {"completion", newCompletion}, {"system info", newInfo},
+	}
+}
+
+// aliases are other names of commands.
+func aliases() map[string]string {
+	return map[string]string{
+		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls",
+	}
+}
+
+// groups say what the commands of a group are about.
+var groups = map[string]string{
+	"container": "Manage containers", "image": "Manage images", "network": "Manage networks", "volume": "Manage volumes", "system": "Manage Berth",
+}
+
+// Main runs the command line and returns the exit status.
+func Main(args []string) int {
+	trace.Begin("berth")
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	if host, rest := remoteHost(args); host != "" {
+		return runRemote(host, rest)
+	}
+	root := a.rootCommand()
+	build, words := a.find(args)
+	if build == nil || wantsAll(args) {
+		a.addAll(root)
+	} else {
+		addUnder(root, words, build(a))
+	}
+	root.SetArgs(spelled(root, words, joinWords(args)))
+	return a.exit(root.ExecuteContext(context.Background()))
+}
+
+// spelled replaces the spellings with one dash of run and create.
+func spelled(root *cobra.Command, words, args []string) []string {
+	if len(words) == 0 || words[len(words)-1] != "run" && words[len(words)-1] != "create" || len(words) == 2 && words[0] != "container" {
+		return args
+	}
+	cmd, rest, err := root.Find(args)
+	if err != nil || len(rest) > len(args) {
+		return args
+	}
+	return append(append([]string{}, args[:len(args)-len(rest)]...), singleDash(cmd.Flags(), rest)...)
+}
+
+// wantsAll reports whether a call needs the names of all commands.
+func wantsAll(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+			return true
+		}
+		if !strings.HasPrefix(arg, "-") {
+			return false
+		}
+	}
+	return false
+}
+
+// find finds the command that a call names.
+func (a *app) find(args []string) (func(*app) *cobra.Command, []string) {
+	words := []string{}
+	for i := 0; i < len(args) && len(words) < 2; i++ {
+		arg := args[i]
+		if strings.HasPrefix(arg, "-") {
+			if len(words) > 0 {
+				break
+			}
+			if globalTakesValue(arg) {
+				i++
+			}
+			continue
+		}
+		words = append(words, arg)
+	}
+	for n := len(words); n > 0; n-- {
+		name := strings.Join(words[:n], " ")
+		if alias, ok := aliases()[name]; ok {
+			name = alias
+		}
+		for _, e := range commands() {
+			if e.name == name {
+				return e.build, strings.Fields(name)
+			}
+		}
+	}
+	return nil, nil
+}
+
+func globalTakesValue(arg string) bool {
+	switch arg {
+	case "--root", "--state", "-H", "--host", "--log-level", "-l", "--context", "-c":
+		return true
+	}
+	return false
+}
+
+// joinWords replaces an alias of a command of a group by its name.
+func joinWords(args []string) []string {
+	for i := 0; i+1 < len(args); i++ {
+		if name, ok := aliases()[args[i]+" "+args[i+1]]; ok {
+			out := append([]string{}, args...)
+			out[i+1] = strings.Fields(name)[1]
+			return out
+		}
+		if !strings.HasPrefix(args[i], "-") {
+			break
+		}
+	}
+	return args
+}
+
+// addUnder puts a command below its group.
+func addUnder(root *cobra.Command, words []string, cmd *cobra.Command) {
+	parent := root
+	if len(words) > 1 {
+		parent = nil
+		for _, have := range root.Commands() {
+			if have.Name() == words[0] {
+				parent = have
+			}
+		}
+		if parent == nil {
+			parent = newGroup(words[0])
+			root.AddCommand(parent)
+		}
+	}
+	_, rest, _ := strings.Cut(cmd.Use, " ")
+	cmd.Use = strings.TrimSpace(words[len(words)-1] + " " + rest)
+	parent.AddCommand(cmd)
+}
+
+func (a *app) addAll(root *cobra.Command) {
+	for _, e := range commands() {
+		addUnder(root, strings.Fields(e.name), e.build(a))
+	}
+}
+
+func newGroup(name string) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " COMMAND", Short: groups[name], Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errs.Text(errs.Invalid, fmt.Sprintf("unknown command: berth %s %s", name, args[0])).WithHint("berth " + name + " --help")
+			}
+			return cmd.Help()
+		},
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use: "berth [OPTIONS] COMMAND [ARG...]", Short: "Containers without a daemon, every kernel step explained",
+		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true, Args: cobra.ArbitraryArgs,
+		Version: version.String(), CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errs.Text(errs.Invalid, "unknown command: berth "+args[0]).WithHint("berth --help")
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetVersionTemplate("Berth version {{.Version}}\n")
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	f := root.Flags()
+	f.SetInterspersed(false)
+	f.BoolP("version", "v", false, "Print version information and quit")
+	f.StringVar(&a.options.Root, "root", "", "Folder of what survives a reboot (default $BERTH_ROOT or "+engine.DefaultRoot+")")
+	f.StringVar(&a.options.State, "state", "", "Folder of what describes running processes (default $BERTH_STATE or "+engine.DefaultState+")")
+	f.StringVarP(&a.host, "host", "H", "", "Berth on another host: ssh://[USER@]HOST[:PORT] (default $BERTH_HOST)")
+	f.BoolVarP(&a.debug, "debug", "D", false, "Show causes of errors in full")
+	root.PersistentFlags().Bool("help", false, "Print usage")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return errs.New(errs.Invalid, "", err).WithHint(cmd.CommandPath() + " --help")
+	})
+	return root
+}
+
+// open opens the engine that the call means.
+func (a *app) open() (*engine.Engine, error) { return engine.Open(a.options) }
+
+// exit says what went wrong, with the exit status that tells it: of `run` and `create` 125 to 127, of all others 1, as
+// Docker's.
+func (a *app) exit(err error) int {
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	var started startError
+	if errors.As(err, &started) {
+		a.complain(started.error)
+		return errs.ExitCode(started.error)
+	}
+	a.complain(err)
+	return 1
+}
+
+// startError is an error of a command that starts containers.
+type startError struct{ error }
+
+func (e startError) Unwrap() error { return e.error }
+
+func (a *app) complain(err error) {
+	fmt.Fprintf(a.err, "berth: %v\n", err)
+	if hint := errs.HintOf(err); hint != "" {
+		fmt.Fprintf(a.err, "hint: %s\n", hint)
+	}
+}
+
+// each does something for each argument, says what went wrong with some, and goes on with the others.
+func (a *app) each(names []string, do func(name string) error) error {
+	failed := false
+	for _, name := range names {
+		if err := do(name); err != nil {
+			a.complain(err)
+			failed = true
+		}
+	}
+	if failed {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// minArgs and exactArgs check the number of arguments in Docker's words.
+func minArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		return argsError(cmd, "at least", n)
+	}
+}
+
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return argsError(cmd, "exactly", n)
+	}
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return errs.Text(errs.Invalid, fmt.Sprintf("%q accepts no arguments", cmd.CommandPath())).WithHint(cmd.CommandPath() + " --help")
+}
+
+func argsError(cmd *cobra.Command, how string, n int) error {
+	plural := "s"
+	if n == 1 {
+		plural = ""
+	}
+	return errs.Text(errs.Invalid, fmt.Sprintf("%q requires %s %d argument%s", cmd.CommandPath(), how, n, plural)).
+		WithHint("usage: " + cmd.UseLine())
+}

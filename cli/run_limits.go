@@ -1,0 +1,332 @@
+//go:build linux
+
+package cli
+
+import (
+	"encoding/csv"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/blkiodev"
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+func (f *runFlags) useLimits() error {
+	f.h.Memory, f.h.MemorySwap, f.h.MemoryReservation = int64(f.memory), int64(f.memorySwap), int64(f.memoryReservation)
+	f.h.NanoCPUs = int64(f.cpus)
+	if f.flags.Changed("memory-swappiness") {
+		f.h.MemorySwappiness = &f.swappiness
+	}
+	if f.flags.Changed("oom-kill-disable") {
+		f.h.OomKillDisable = &f.oomKillDisable
+	}
+	if f.flags.Changed("pids-limit") {
+		f.h.PidsLimit = &f.pidsLimit
+	}
+	for _, u := range f.ulimit {
+		parsed, err := units.ParseUlimit(u)
+		if err != nil {
+			return errs.New(errs.Invalid, "--ulimit", err)
+		}
+		f.h.Ulimits = append(f.h.Ulimits, parsed)
+	}
+	for size, text := range pairs(f.hugepages) {
+		n, err := units.RAMInBytes(text)
+		if err != nil || n < 0 {
+			return invalid("--hugetlb: invalid size: %s", text)
+		}
+		if f.c.Hugepages == nil {
+			f.c.Hugepages = map[string]uint64{}
+		}
+		f.c.Hugepages[size] = uint64(n)
+	}
+	f.c.CgroupConf = pairs(f.cgroupConf)
+	return nil
+}
+
+func (f *runFlags) useDevices() error {
+	for _, d := range f.device {
+		parts := strings.Split(d, ":")
+		m := docker.DeviceMapping{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
+		switch {
+		case len(parts) > 3 || parts[0] == "":
+			return invalid("invalid device specification: %s", d)
+		case len(parts) == 3:
+			m.PathInContainer, m.CgroupPermissions = parts[1], parts[2]
+		case len(parts) == 2 && strings.Trim(parts[1], "rwm") == "" && parts[1] != "":
+			m.CgroupPermissions = parts[1]
+		case len(parts) == 2:
+			m.PathInContainer = parts[1]
+		}
+		if strings.Trim(m.CgroupPermissions, "rwm") != "" || m.CgroupPermissions == "" {
+			return invalid("invalid device mode: %s", m.CgroupPermissions)
+		}
+		if !filepath.IsAbs(m.PathInContainer) {
+			return invalid("invalid device specification: %s", d)
+		}
+		f.h.Devices = append(f.h.Devices, m)
+	}
+	f.h.DeviceCgroupRules = f.deviceRule
+	for _, w := range f.blkioWeightDevice {
+		path, text, _ := strings.Cut(w, ":")
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || !strings.HasPrefix(path, "/dev/") || n > 0 && n < 10 || n > 1000 {
+			return invalid("invalid weight for device: %s", w)
+		}
+		f.h.BlkioWeightDevice = append(f.h.BlkioWeightDevice, &blkiodev.WeightDevice{Path: path, Weight: uint16(n)})
+	}
+	for _, l := range []struct {
+		from  listFlag
+		to    *[]*blkiodev.ThrottleDevice
+		bytes bool
+	}{
+		{f.deviceReadBps, &f.h.BlkioDeviceReadBps, true}, {f.deviceWriteBps, &f.h.BlkioDeviceWriteBps, true},
+		{f.deviceReadIOps, &f.h.BlkioDeviceReadIOps, false}, {f.deviceWriteIOps, &f.h.BlkioDeviceWriteIOps, false},
+	} {
+		for _, spec := range l.from {
+			path, text, _ := strings.Cut(spec, ":")
+			n, err := strconv.ParseUint(text, 10, 64)
+			if l.bytes {
+				var b int64
+				b, err = units.RAMInBytes(text)
+				n = uint64(max(b, 0))
+			}
+			if err != nil || !strings.HasPrefix(path, "/dev/") {
+				return invalid("invalid rate for device: %s", spec)
+			}
+			*l.to = append(*l.to, &blkiodev.ThrottleDevice{Path: path, Rate: n})
+		}
+	}
+	return nil
+}
+
+// useNetwork reads --network, whose long form has key=value pairs, and what goes with the first one.
+func (f *runFlags) useNetwork() error {
+	c := &f.c
+	c.NetworkingConfig.EndpointsConfig = map[string]*network.EndpointSettings{}
+	for i, spec := range f.network {
+		name, settings, err := parseNetwork(spec)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			f.h.NetworkMode = docker.NetworkMode(name)
+			if err := f.useAddresses(settings); err != nil {
+				return err
+			}
+		}
+		c.NetworkingConfig.EndpointsConfig[name] = settings
+	}
+	if len(f.network) == 0 && (len(f.alias) > 0 || f.ip != "" || f.ip6 != "" || f.mac != "") {
+		settings := &network.EndpointSettings{}
+		if err := f.useAddresses(settings); err != nil {
+			return err
+		}
+		c.NetworkingConfig.EndpointsConfig["bridge"] = settings
+	}
+	var err error
+	if c.ExposedPorts, f.h.PortBindings, err = engine.ParsePorts(f.publish, f.expose); err != nil {
+		return err
+	}
+	f.h.PublishAllPorts = f.publishAll
+	for _, text := range f.dns {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return invalid("%s is not an ip address", text)
+		}
+		f.h.DNS = append(f.h.DNS, a)
+	}
+	for _, h := range f.addHost {
+		name, address, ok := strings.Cut(strings.Replace(h, "=", ":", 1), ":")
+		if _, err := netip.ParseAddr(strings.Trim(address, "[]")); name == "" || !ok || err != nil && address != "host-gateway" {
+			return invalid("invalid IP address in add-host: %q", address)
+		}
+		f.h.ExtraHosts = append(f.h.ExtraHosts, name+":"+address)
+	}
+	return nil
+}
+
+func (f *runFlags) useAddresses(s *network.EndpointSettings) error {
+	s.Aliases = append(s.Aliases, f.alias...)
+	for _, a := range []struct {
+		text string
+		six  bool
+	}{{f.ip, false}, {f.ip6, true}} {
+		if a.text == "" {
+			continue
+		}
+		addr, err := netip.ParseAddr(a.text)
+		if err != nil || addr.Is4() == a.six {
+			return invalid("invalid IP address: %s", a.text)
+		}
+		if s.IPAMConfig == nil {
+			s.IPAMConfig = &network.EndpointIPAMConfig{}
+		}
+		if a.six {
+			s.IPAMConfig.IPv6Address = addr
+		} else {
+			s.IPAMConfig.IPv4Address = addr
+		}
+	}
+	if f.mac == "" {
+		return nil
+	}
+	if err := s.MacAddress.UnmarshalText([]byte(f.mac)); err != nil {
+		return invalid("%s is not a valid mac address", f.mac)
+	}
+	return nil
+}
+
+func parseNetwork(spec string) (string, *network.EndpointSettings, error) {
+	s := &network.EndpointSettings{}
+	if !strings.Contains(spec, "=") {
+		if spec == "default" {
+			spec = "bridge"
+		}
+		return spec, s, nil
+	}
+	name := ""
+	for _, field := range strings.Split(spec, ",") {
+		key, value, _ := strings.Cut(field, "=")
+		var err error
+		switch key {
+		case "name":
+			name = value
+		case "alias":
+			s.Aliases = append(s.Aliases, value)
+		case "ip", "ip6":
+			if s.IPAMConfig == nil {
+				s.IPAMConfig = &network.EndpointIPAMConfig{}
+			}
+			to := &s.IPAMConfig.IPv4Address
+			if key == "ip6" {
+				to = &s.IPAMConfig.IPv6Address
+			}
+			*to, err = netip.ParseAddr(value)
+		case "mac-address":
+			err = s.MacAddress.UnmarshalText([]byte(value))
+		case "driver-opt":
+			k, v, _ := strings.Cut(value, "=")
+			if s.DriverOpts == nil {
+				s.DriverOpts = map[string]string{}
+			}
+			s.DriverOpts[k] = v
+		case "gw-priority":
+			s.GwPriority, err = strconv.Atoi(value)
+		default:
+			return "", nil, invalid("invalid field %s in --network", key)
+		}
+		if err != nil {
+			return "", nil, errs.New(errs.Invalid, "--network", err)
+		}
+	}
+	if name == "" {
+		return "", nil, invalid("--network: network name/id is not specified")
+	}
+	return name, s, nil
+}
+
+func joinPath(dir, path string) string {
+	if rest, ok := strings.CutPrefix(path, "~"); ok {
+		return filepath.Join(os.Getenv("HOME"), rest)
+	}
+	return filepath.Join(dir, path)
+}
+
+// parseMount reads a --mount: pairs, separated by commas, in the rules of CSV.
+func parseMount(spec string) (*mount.Mount, error) {
+	fields, err := csv.NewReader(strings.NewReader(spec)).Read()
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "--mount", err)
+	}
+	m := &mount.Mount{Type: mount.TypeVolume}
+	bind, volume, tmpfs := &mount.BindOptions{}, &mount.VolumeOptions{}, &mount.TmpfsOptions{}
+	for _, field := range fields {
+		key, value, hasValue := strings.Cut(field, "=")
+		key = strings.ToLower(key)
+		flag := !hasValue || value == "true" || value == "1"
+		err = nil
+		switch key {
+		case "type":
+			m.Type = mount.Type(strings.ToLower(value))
+		case "source", "src":
+			m.Source = value
+			if strings.HasPrefix(value, ".") {
+				if m.Source, err = filepath.Abs(value); err != nil {
+					return nil, errs.New(errs.Invalid, "--mount", err)
+				}
+			}
+		case "target", "dst", "destination":
+			m.Target = value
+		case "readonly", "ro":
+			m.ReadOnly = flag
+		case "consistency":
+			m.Consistency = mount.Consistency(value)
+		case "bind-propagation":
+			bind.Propagation, m.BindOptions = mount.Propagation(value), bind
+		case "bind-nonrecursive":
+			bind.NonRecursive, m.BindOptions = flag, bind
+		case "bind-recursive":
+			bind.NonRecursive, m.BindOptions = value == "disabled", bind
+		case "bind-create-src":
+			bind.CreateMountpoint, m.BindOptions = flag, bind
+		case "volume-nocopy":
+			volume.NoCopy, m.VolumeOptions = flag, volume
+		case "volume-subpath":
+			volume.Subpath, m.VolumeOptions = value, volume
+		case "volume-driver", "volume-opt", "volume-label":
+			setVolumeOption(volume, key, value)
+			m.VolumeOptions = volume
+		case "tmpfs-size":
+			tmpfs.SizeBytes, err = units.RAMInBytes(value)
+			m.TmpfsOptions = tmpfs
+		case "tmpfs-mode":
+			var mode uint64
+			mode, err = strconv.ParseUint(value, 8, 32)
+			tmpfs.Mode, m.TmpfsOptions = os.FileMode(mode), tmpfs
+		default:
+			return nil, invalid("unexpected key '%s' in '%s'", key, field)
+		}
+		if err != nil {
+			return nil, invalid("invalid value for %s: %s", key, value)
+		}
+	}
+	if m.Type == "" || m.Target == "" {
+		return nil, invalid("target is required")
+	}
+	return m, nil
+}
+
+func setVolumeOption(v *mount.VolumeOptions, key, value string) {
+	name, content, _ := strings.Cut(value, "=")
+	switch key {
+	case "volume-label":
+		if v.Labels == nil {
+			v.Labels = map[string]string{}
+		}
+		v.Labels[name] = content
+		return
+	case "volume-driver":
+		if v.DriverConfig == nil {
+			v.DriverConfig = &mount.Driver{}
+		}
+		v.DriverConfig.Name = value
+		return
+	}
+	if v.DriverConfig == nil {
+		v.DriverConfig = &mount.Driver{}
+	}
+	if v.DriverConfig.Options == nil {
+		v.DriverConfig.Options = map[string]string{}
+	}
+	v.DriverConfig.Options[name] = content
+}

@@ -1,0 +1,243 @@
+//go:build linux
+
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
+	"github.com/berth-containers/berth/monitor"
+)
+
+// record is containers/<id>/config.json: what the user asked, and what was found for it when it was created.
+type record struct {
+	Config
+	ID       string
+	Created  time.Time
+	ImageID  string       // sha256:…; "" of a container whose root is a folder of the host
+	Lowers   []string     // trees of the image's layers, top first
+	Process  process      // what runs, from the configuration and the image
+	Mounts   []mountPoint `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
+	Restarts int          `json:",omitempty"`
+	Anon     []string     `json:",omitempty"` // anonymous volumes that were made for it
+	IDRange  *idRange     `json:",omitempty"` // of its user namespace
+}
+
+// Container is a container of an engine, running or not.
+type Container struct {
+	record
+	e *Engine
+}
+
+const (
+	configFile = "config.json"
+	exitFile   = "exit.json"
+	logName    = "container-json.log"
+)
+
+// newID makes an id: 64 hexadecimal digits, not all of the first twelve decimal ones, so that the short id, which is
+// the host name, is never taken for a number.
+func newID() (string, error) {
+	b := make([]byte, 32)
+	for {
+		if _, err := rand.Read(b); err != nil {
+			return "", errs.Wrap("make id", err)
+		}
+		id := hex.EncodeToString(b)
+		if strings.Trim(id[:12], "0123456789") != "" {
+			return id, nil
+		}
+	}
+}
+
+// ShortID is what people use of an id.
+func (c *Container) ShortID() string { return c.ID[:12] }
+
+func (c *Container) dataDir() string { return c.e.dataDir(c.ID) }
+func (c *Container) runDir() string  { return c.e.runDir(c.ID) }
+
+// save writes config.json. Of a container that goes with its end nothing must survive a power cut.
+func (c *Container) save() error {
+	durable := atomicfile.Durability(!c.HostConfig.AutoRemove)
+	return errs.Wrap("write container's configuration", atomicfile.WriteJSON(filepath.Join(c.dataDir(), configFile), &c.record, durable))
+}
+
+// lock keeps other processes from changing the container's state. Its monitor holds the lock as long as it lives.
+func (c *Container) lock() (*flock.Lock, error) {
+	return flock.TryExclusive(filepath.Join(c.dataDir(), "lock"))
+}
+
+// waitForLock waits for the end of a monitor that has been told to end.
+func (c *Container) waitForLock() (*flock.Lock, error) {
+	return flock.Exclusive(filepath.Join(c.dataDir(), "lock"))
+}
+
+func (e *Engine) open(id string) (*Container, error) {
+	c := &Container{e: e}
+	err := atomicfile.ReadJSON(filepath.Join(e.dataDir(id), configFile), &c.record)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noSuchContainer(id)
+	}
+	if err != nil {
+		return nil, errs.Wrap("open container "+id, err)
+	}
+	return c, nil
+}
+
+func noSuchContainer(name string) error {
+	return errs.Text(errs.NotFound, "No such container: "+name)
+}
+
+// Lookup finds a container by its name, its id, or a unique prefix of its id.
+func (e *Engine) Lookup(name string) (*Container, error) {
+	trimmed := strings.TrimPrefix(name, "/")
+	if trimmed == "" || strings.ContainsRune(trimmed, '/') || trimmed[0] == '.' {
+		return nil, noSuchContainer(name)
+	}
+	if len(trimmed) == 64 {
+		if c, err := e.open(trimmed); err == nil {
+			return c, nil
+		}
+	}
+	if target, err := os.Readlink(filepath.Join(e.root, "names", trimmed)); err == nil {
+		if c, err := e.open(filepath.Base(target)); err == nil {
+			return c, nil
+		}
+	}
+	if strings.Trim(trimmed, "0123456789abcdef") != "" {
+		return nil, noSuchContainer(name)
+	}
+	ids, err := e.ids()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, id := range ids {
+		if strings.HasPrefix(id, trimmed) {
+			found = append(found, id)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, noSuchContainer(name)
+	case 1:
+		return e.open(found[0])
+	}
+	return nil, errs.Text(errs.Invalid, fmt.Sprintf("multiple IDs found with provided prefix: %s", trimmed))
+}
+
+// ids lists all containers' ids.
+func (e *Engine) ids() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(e.root, "containers"))
+	if err != nil {
+		return nil, errs.Wrap("list containers", err)
+	}
+	var out []string
+	for _, entry := range entries {
+		if len(entry.Name()) == 64 {
+			out = append(out, entry.Name())
+		}
+	}
+	return out, nil
+}
+
+// all opens all containers, the newest first. A damaged one is left out; it never hides the others.
+func (e *Engine) all() ([]*Container, error) {
+	ids, err := e.ids()
+	if err != nil {
+		return nil, err
+	}
+	var out []*Container
+	for _, id := range ids {
+		if c, err := e.open(id); err == nil {
+			out = append(out, c)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Created.After(out[j].Created) })
+	return out, nil
+}
+
+// exists reports whether an id is that of a container.
+func (e *Engine) exists(id string) bool {
+	_, err := os.Lstat(filepath.Join(e.dataDir(id), configFile))
+	return err == nil
+}
+
+// takeName makes a name mean a container. Names are unique because making a link is.
+func (e *Engine) takeName(name, id string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	link := filepath.Join(e.root, "names", name)
+	for range 2 {
+		err := os.Symlink("../containers/"+id, link)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return errs.Wrap("take name "+name, err)
+		}
+		holder, err := os.Readlink(link)
+		if err != nil {
+			continue
+		}
+		other := filepath.Base(holder)
+		if _, err := os.Lstat(e.dataDir(other)); err == nil || len(other) != 64 {
+			return errs.Text(errs.Conflict, fmt.Sprintf("Conflict. The container name %q is already in use by container %q. "+
+				"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, other))
+		}
+		_ = os.Remove(link) // its container is gone: somebody was killed between two steps
+	}
+	return errs.Text(errs.Conflict, "the container name "+name+" is being taken by another process")
+}
+
+func (e *Engine) dropName(name, id string) {
+	link := filepath.Join(e.root, "names", name)
+	if target, err := os.Readlink(link); err == nil && filepath.Base(target) == id {
+		_ = os.Remove(link)
+	}
+}
+
+// checkName is Docker's rule for names: [a-zA-Z0-9][a-zA-Z0-9_.-]+.
+func checkName(name string) error {
+	ok := len(name) >= 2 && len(name) <= 253
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = ok && (letter || i > 0 && strings.IndexByte("_.-", c) >= 0)
+	}
+	if !ok {
+		return errs.Text(errs.Invalid, fmt.Sprintf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name))
+	}
+	return nil
+}
+
+// now reads what the container does now: its monitor's word while it has one, and how it ended otherwise. Both are nil
+// when it was never started. orphan says that its program runs without a monitor, which somebody has killed.
+func (c *Container) now() (status *monitor.Status, exit *Exit, orphan bool) {
+	status, orphan, err := monitor.ReadStatus(c.runDir())
+	if err == nil && status != nil {
+		return status, nil, false
+	}
+	exit = new(Exit)
+	if atomicfile.ReadJSON(filepath.Join(c.dataDir(), exitFile), exit) != nil {
+		exit = nil
+	}
+	return nil, exit, orphan
+}
+
+// Running reports whether the container's program runs, paused or not.
+func (c *Container) Running() bool {
+	status, _, orphan := c.now()
+	return orphan || status != nil && (status.Phase == monitor.Running || status.Phase == monitor.Paused)
+}

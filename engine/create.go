@@ -1,0 +1,302 @@
+//go:build linux
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/berth-containers/berth/image"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+)
+
+// process is what a container runs: the user's wishes over the image's defaults.
+type process struct {
+	Args []string
+	Env  []string
+	Cwd  string
+	User string // as in the image: name or number, with a group or without
+}
+
+// DefaultImage is the image that every engine has: it is a part of the program.
+const DefaultImage = "localhost/busybox:latest"
+
+// Create makes a container from an image that is there. If it fails, nothing of it is left.
+func (e *Engine) Create(cfg Config) (_ *Container, err error) {
+	img, err := e.resolve(cfg.Image)
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{e: e, record: record{Config: cfg, Created: time.Now().UTC(), ImageID: img.ID}}
+	c.inherit(&img.Config)
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Lowers, err = e.images.Lowers(img); err != nil {
+		return nil, err
+	}
+	if c.ID, err = newID(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.erase()
+		}
+	}()
+	if err := c.makeFolders(); err != nil {
+		return nil, err
+	}
+	if c.Name == "" {
+		c.Name, err = e.inventName(c.ID)
+	} else {
+		c.Name = strings.TrimPrefix(c.Name, "/")
+		err = e.takeName(c.Name, c.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Hostname == "" && !c.HostConfig.UTSMode.IsHost() {
+		c.Hostname = c.defaultHostname()
+	}
+	if err := c.findIDRange(); err != nil {
+		return nil, err
+	}
+	if err := c.findMounts(img); err != nil {
+		return nil, err
+	}
+	return c, c.save()
+}
+
+// resolve finds an image. The default image comes into being when it is first asked for.
+func (e *Engine) resolve(name string) (*image.Image, error) {
+	if name == "" {
+		return nil, errs.Text(errs.Invalid, "no image was named")
+	}
+	if name == DefaultImage || name == "localhost/busybox" || name == "busybox" {
+		if img, err := e.images.Resolve(name); err == nil {
+			return img, nil
+		}
+		if _, err := e.images.SeedDefault(); err != nil {
+			return nil, err
+		}
+	}
+	return e.images.Resolve(name)
+}
+
+// defaultHostname is the short id; in the host's network it is the host's name, as programs there expect.
+func (c *Container) defaultHostname() string {
+	if c.HostConfig.NetworkMode.IsHost() {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return c.ShortID()
+}
+
+// inherit fills in what the user left to the image.
+func (c *Container) inherit(img *dockerspec.DockerOCIImage) {
+	from := &img.Config
+	if c.User == "" {
+		c.User = from.User
+	}
+	if c.WorkingDir == "" {
+		c.WorkingDir = from.WorkingDir
+	}
+	if c.StopSignal == "" {
+		c.StopSignal = from.StopSignal
+	}
+	// A new entry point makes the image's arguments meaningless.
+	if len(c.Entrypoint) == 0 && c.Config.Entrypoint == nil {
+		c.Entrypoint = from.Entrypoint
+		if len(c.Cmd) == 0 {
+			c.Cmd = from.Cmd
+		}
+	}
+	c.Env = mergeEnv(from.Env, c.Env)
+	labels := maps.Clone(from.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, c.Labels)
+	c.Labels = labels
+	for name := range from.ExposedPorts {
+		port, err := network.ParsePort(name)
+		if err != nil {
+			continue
+		}
+		if c.ExposedPorts == nil {
+			c.ExposedPorts = network.PortSet{}
+		}
+		c.ExposedPorts[port] = struct{}{}
+	}
+	for volume := range from.Volumes {
+		if c.Volumes == nil {
+			c.Volumes = map[string]struct{}{}
+		}
+		c.Volumes[volume] = struct{}{}
+	}
+	c.Healthcheck = mergeHealth(from.Healthcheck, c.Healthcheck)
+	c.Config.Shell = from.Shell
+	c.Process = process{Args: append(slices.Clone(c.Entrypoint), c.Cmd...), Env: c.Env, Cwd: c.WorkingDir, User: c.User}
+	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" { // --entrypoint ""
+		c.Process.Args = c.Cmd
+	}
+	if c.Process.Cwd == "" {
+		c.Process.Cwd = "/"
+	}
+	c.Process.Cwd = path.Join("/", c.Process.Cwd)
+}
+
+// mergeHealth lets what the user said win, key by key; an empty test is the image's.
+func mergeHealth(from, own *dockerspec.HealthcheckConfig) *dockerspec.HealthcheckConfig {
+	if own == nil || from == nil {
+		if own == nil {
+			return from
+		}
+		return own
+	}
+	out := *from
+	if len(own.Test) > 0 {
+		out.Test = own.Test
+	}
+	for _, p := range []struct{ to, value *time.Duration }{
+		{&out.Interval, &own.Interval}, {&out.Timeout, &own.Timeout}, {&out.StartPeriod, &own.StartPeriod}, {&out.StartInterval, &own.StartInterval},
+	} {
+		if *p.value != 0 {
+			*p.to = *p.value
+		}
+	}
+	if own.Retries != 0 {
+		out.Retries = own.Retries
+	}
+	return &out
+}
+
+// mergeEnv puts variables over others; a name without a value removes one.
+func mergeEnv(base, over []string) []string {
+	out := slices.Clone(base)
+	for _, e := range over {
+		name, _, hasValue := strings.Cut(e, "=")
+		i := slices.IndexFunc(out, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+		switch {
+		case i >= 0 && hasValue:
+			out[i] = e
+		case i >= 0:
+			out = slices.Delete(out, i, i+1)
+		case hasValue:
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (c *Container) makeFolders() error {
+	dir := c.dataDir()
+	return trace.Step("mkdir", "what the container writes, its configuration and its log", "dir", dir).Do(func() error {
+		for _, d := range []string{dir, filepath.Join(dir, "rw"), filepath.Join(dir, "rw/fs"), filepath.Join(dir, "rw/work")} {
+			mode := os.FileMode(0o711)
+			if d == filepath.Join(dir, "rw/fs") {
+				mode = 0o755 // it is the container's /
+			}
+			if err := os.Mkdir(d, mode); err != nil {
+				return errs.Wrap("create container", err)
+			}
+		}
+		return nil
+	})
+}
+
+// erase removes all that is kept of a container.
+func (c *Container) erase() {
+	if c.ID == "" {
+		return
+	}
+	if c.Name != "" {
+		c.e.dropName(c.Name, c.ID)
+	}
+	for _, m := range c.Mounts {
+		if m.Name != "" {
+			c.e.volumes.Release(m.Name, c.ID)
+		}
+	}
+	for _, name := range c.Anon {
+		_ = c.e.volumes.Remove(name, c.e.exists)
+	}
+	_ = os.RemoveAll(c.dataDir())
+}
+
+// check refuses what cannot work, before anything is made.
+func (c *Container) check() error {
+	if len(c.Process.Args) == 0 {
+		return errs.Text(errs.Invalid, "no command specified").WithHint("the image has no default command: name one after the image")
+	}
+	h := &c.HostConfig
+	if h.AutoRemove && !h.RestartPolicy.IsNone() {
+		return errs.Text(errs.Invalid, "can't create 'AutoRemove' container with restart policy")
+	}
+	switch h.RestartPolicy.Name {
+	case "", "no", "always", "unless-stopped":
+		if h.RestartPolicy.MaximumRetryCount != 0 {
+			return errs.Text(errs.Invalid, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+		}
+	case "on-failure":
+		if h.RestartPolicy.MaximumRetryCount < 0 {
+			return errs.Text(errs.Invalid, "invalid restart policy: maximum retry count cannot be negative")
+		}
+	default:
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", h.RestartPolicy.Name))
+	}
+	if _, err := parseSignal(c.StopSignal); c.StopSignal != "" && err != nil {
+		return err
+	}
+	if c.Hostname != "" && h.UTSMode.IsHost() {
+		return errs.Text(errs.Invalid, "conflicting options: hostname and the UTS mode")
+	}
+	if len(c.Hostname) > 63 || strings.ContainsAny(c.Hostname, " /\x00\n") {
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid hostname %q", c.Hostname))
+	}
+	for _, check := range []func() error{c.checkResources, c.checkNetwork, c.checkSecurity, c.checkLog} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Container) checkNetwork() error {
+	mode := c.HostConfig.NetworkMode
+	if (mode.IsHost() || mode.IsContainer() || mode.IsNone()) && len(c.NetworkingConfig.EndpointsConfig) > 1 {
+		return errs.Text(errs.Invalid, "conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+	}
+	if mode.IsContainer() {
+		if len(c.HostConfig.PortBindings) > 0 {
+			return errs.Text(errs.Invalid, "conflicting options: port publishing and the container type network mode")
+		}
+		if _, err := c.e.Lookup(mode.ConnectedContainer()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Container) checkLog() error {
+	switch c.HostConfig.LogConfig.Type {
+	case "", "json-file", "local", "none":
+	default:
+		return errs.New(errs.Invalid, "configure logs", errors.New("logger: no log driver named '"+c.HostConfig.LogConfig.Type+"' is registered")).
+			WithHint("json-file, local and none are there")
+	}
+	_, err := c.logOptions("")
+	return err
+}

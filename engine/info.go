@@ -1,0 +1,150 @@
+//go:build linux
+
+package engine
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/version"
+	"github.com/berth-containers/berth/linux/cgroup"
+	"github.com/berth-containers/berth/linux/seccomp"
+)
+
+// Version is what `version` says. The client and the server of Docker are one program here.
+type Version struct {
+	Version       string
+	APIVersion    string `json:"ApiVersion"`
+	GitCommit     string
+	GoVersion     string
+	Os            string
+	Arch          string
+	KernelVersion string
+}
+
+// APIVersion is the version of Docker's API whose words and shapes are used.
+const APIVersion = "1.51"
+
+// Version describes this program.
+func (e *Engine) Version() Version { return CurrentVersion() }
+
+// CurrentVersion describes this program, without an engine.
+func CurrentVersion() Version {
+	commit, changed := version.Commit()
+	if changed {
+		commit += " (changed)"
+	}
+	return Version{Version: version.String(), APIVersion: APIVersion, GitCommit: commit, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, KernelVersion: kernelVersion()}
+}
+
+func kernelVersion() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return string(bytes.TrimRight(u.Release[:], "\x00"))
+}
+
+// Info is what `info` says, with the names of Docker's answer where it has one.
+type Info struct {
+	ID                string
+	Containers        int
+	ContainersRunning int
+	ContainersPaused  int
+	ContainersStopped int
+	Images            int
+	Driver            string
+	LoggingDriver     string
+	CgroupDriver      string
+	CgroupVersion     string
+	CgroupMode        string // of Berth: v1, hybrid, v2
+	KernelVersion     string
+	OperatingSystem   string
+	OSType            string
+	Architecture      string
+	NCPU              int
+	MemTotal          int64
+	DockerRootDir     string
+	StateDir          string // of Berth
+	Name              string
+	ServerVersion     string
+	DefaultRuntime    string
+	SecurityOptions   []string
+	Warnings          []string
+}
+
+// Info describes the engine and its host.
+func (e *Engine) Info() (*Info, error) {
+	all, err := e.all()
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images.List()
+	if err != nil {
+		return nil, err
+	}
+	i := &Info{Containers: len(all), Images: len(images), Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "cgroupfs",
+		KernelVersion: kernelVersion(), OperatingSystem: osName(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), MemTotal: memTotal(),
+		DockerRootDir: e.root, StateDir: e.state, ServerVersion: version.String(), DefaultRuntime: "berth-runtime", SecurityOptions: []string{}, Warnings: []string{}}
+	for _, c := range all {
+		switch s := c.state(); {
+		case s.Paused:
+			i.ContainersPaused++
+		case s.Running:
+			i.ContainersRunning++
+		default:
+			i.ContainersStopped++
+		}
+	}
+	if mode, err := cgroup.Detect(); err == nil {
+		i.CgroupMode, i.CgroupVersion = mode.String(), "1"
+		if mode == cgroup.V2 {
+			i.CgroupVersion = "2"
+		}
+	}
+	if seccomp.Supported() {
+		i.SecurityOptions = append(i.SecurityOptions, "name=seccomp,profile=builtin")
+	}
+	i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")
+	i.Name, _ = os.Hostname()
+	for _, f := range e.Doctor() {
+		if f.Level != Good {
+			i.Warnings = append(i.Warnings, "WARNING: "+f.Text)
+		}
+	}
+	return i, nil
+}
+
+func machine() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return runtime.GOARCH
+	}
+	return string(bytes.TrimRight(u.Machine[:], "\x00"))
+}
+
+func osName() string {
+	b, _ := os.ReadFile("/etc/os-release")
+	for _, l := range strings.Split(string(b), "\n") {
+		if v, ok := strings.CutPrefix(l, "PRETTY_NAME="); ok {
+			return strings.Trim(v, `"`)
+		}
+	}
+	return "Linux"
+}
+
+func memTotal() int64 {
+	b, _ := os.ReadFile("/proc/meminfo")
+	for _, l := range strings.Split(string(b), "\n") {
+		if f := strings.Fields(l); len(f) > 1 && f[0] == "MemTotal:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,147 @@
+//go:build linux
+
+package engine
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	bridges "github.com/berth-containers/berth/network"
+)
+
+// Inspection is all that is known of a container: Docker's answer, and where its files are on the host.
+type Inspection struct {
+	docker.InspectResponse
+	Berth Places
+}
+
+// Places are where a container's files are on the host.
+type Places struct {
+	WriteLayer string   // what the container has written
+	MergedView string   // its root, image and write layer together, while it runs; "" otherwise
+	Layers     []string // the image's, top first
+	Bundle     string   // with the runtime specification, while it runs
+	Argv       []string `json:",omitempty"` // the command line that made it
+}
+
+// Inspect describes the container.
+func (c *Container) Inspect(size bool) *Inspection {
+	state := c.state()
+	places := Places{WriteLayer: filepath.Join(c.dataDir(), "rw/fs"), Layers: c.Lowers, Argv: c.Argv}
+	if state.Pid > 0 {
+		places.MergedView = fmt.Sprintf("/proc/%d/root", state.Pid)
+		places.Bundle = filepath.Join(c.runDir(), "bundle")
+	}
+	out := &Inspection{Berth: places}
+	files := c.networkFiles()
+	config, host := c.Config.Config, c.HostConfig
+	config.Image = c.Image
+	host.NetworkMode = docker.NetworkMode(c.networkMode())
+	out.InspectResponse = docker.InspectResponse{
+		ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Path: c.Process.Args[0], Args: append([]string{}, c.Process.Args[1:]...),
+		State: state, Image: c.ImageID, HostsPath: files[0], HostnamePath: files[1], ResolvConfPath: files[2],
+		LogPath: filepath.Join(c.dataDir(), logName), Name: "/" + c.Name, RestartCount: c.restarts(), Driver: "overlay2",
+		Platform: "linux", ExecIDs: nil, HostConfig: &host, Config: &config, Mounts: c.mountPoints(), NetworkSettings: c.networkSettings(),
+		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
+			"LowerDir": strings.Join(c.Lowers, ":"), "UpperDir": places.WriteLayer, "WorkDir": filepath.Join(c.dataDir(), "rw/work"), "MergedDir": places.MergedView,
+		}},
+	}
+	if host.LogConfig.Type == "" {
+		host.LogConfig.Type = "json-file"
+	}
+	if host.LogConfig.Type == "none" {
+		out.LogPath = ""
+	}
+	if size {
+		rw, all := c.sizes()
+		out.SizeRw, out.SizeRootFs = &rw, &all
+	}
+	return out
+}
+
+func (c *Container) restarts() int {
+	status, exit, _ := c.now()
+	switch {
+	case status != nil:
+		return status.Restarts
+	case exit != nil:
+		return exit.Restarts
+	}
+	return 0
+}
+
+// mountPoints are the user's mounts in Docker's shape.
+func (c *Container) mountPoints() []docker.MountPoint {
+	out := []docker.MountPoint{}
+	for _, m := range c.Mounts {
+		p := docker.MountPoint{Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: m.RW, Propagation: m.Propagation}
+		if m.Mode == fromOther {
+			p.Mode = ""
+		}
+		if m.Type == "volume" {
+			p.Driver = "local"
+		}
+		if m.Type == "bind" && p.Propagation == "" {
+			p.Propagation = "rprivate"
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// networkMode is what the user chose, or what that means.
+func (c *Container) networkMode() string {
+	if m := c.HostConfig.NetworkMode; m != "" && m != "default" {
+		return string(m)
+	}
+	return bridges.DefaultName
+}
+
+// networkSettings are the container's places in networks: those it has while it runs, those it will have otherwise.
+func (c *Container) networkSettings() *docker.NetworkSettings {
+	out := &docker.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{}}
+	if !c.hasBridge() {
+		out.Networks[c.networkMode()] = &network.EndpointSettings{}
+		return out
+	}
+	for port := range c.ExposedPorts {
+		out.Ports[port] = nil
+	}
+	requests, err := c.networkRequests()
+	if err == nil {
+		for _, r := range requests {
+			out.Networks[r.Network] = &network.EndpointSettings{Aliases: r.Aliases}
+		}
+	}
+	endpoints, err := c.e.networks.EndpointsOf(c.ID)
+	if err != nil {
+		return out
+	}
+	if len(endpoints) > 0 {
+		out.SandboxKey = c.e.netnsPath(c.ID)
+		out.SandboxID = c.ID
+	}
+	for _, e := range endpoints {
+		s := &network.EndpointSettings{NetworkID: e.Network, EndpointID: c.ID, Aliases: e.Aliases, Gateway: e.Gateway, IPAddress: e.Address.Addr(),
+			IPPrefixLen: max(e.Address.Bits(), 0), IPv6Gateway: e.Gateway6, GlobalIPv6Address: e.Address6.Addr(), GlobalIPv6PrefixLen: max(e.Address6.Bits(), 0),
+			DNSNames: append([]string{c.Name, c.ShortID()}, e.Aliases...)}
+		_ = s.MacAddress.UnmarshalText([]byte(e.MAC))
+		out.Networks[e.NetworkName] = s
+		for _, p := range e.Ports {
+			port, ok := network.PortFrom(p.ContainerPort, network.IPProtocol(p.Protocol))
+			if !ok {
+				continue
+			}
+			binding := network.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))}
+			out.Ports[port] = append(out.Ports[port], binding)
+		}
+	}
+	return out
+}

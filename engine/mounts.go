@@ -1,0 +1,357 @@
+//go:build linux
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	docker "github.com/moby/moby/api/types/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/image"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/mount"
+)
+
+// mountPoint is one place in a container where something else than the image is seen.
+type mountPoint struct {
+	Type        docker.Type // bind, volume, tmpfs, image
+	Name        string      `json:",omitempty"` // of a volume
+	Source      string      `json:",omitempty"` // on the host
+	Destination string
+	Mode        string   `json:",omitempty"` // as the user wrote it
+	Options     []string `json:",omitempty"` // of the mount, in the specification's words
+	RW          bool
+	Propagation docker.Propagation `json:",omitempty"`
+	Subpath     string             `json:",omitempty"`
+	NoCopy      bool               `json:",omitempty"`
+	Image       string             `json:",omitempty"` // id of a mounted image
+}
+
+// findMounts collects what is to be mounted, makes the volumes that are not there, and fills the empty ones.
+func (c *Container) findMounts(img *image.Image) error {
+	if err := c.mountsFromOthers(); err != nil {
+		return err
+	}
+	for _, spec := range c.HostConfig.Binds {
+		m, err := parseBind(spec)
+		if err != nil {
+			return err
+		}
+		if err := c.addMount(m, true); err != nil {
+			return err
+		}
+	}
+	for i := range c.HostConfig.Mounts {
+		m, err := c.parseMount(&c.HostConfig.Mounts[i])
+		if err != nil {
+			return err
+		}
+		if err := c.addMount(m, c.HostConfig.Mounts[i].BindOptions != nil && c.HostConfig.Mounts[i].BindOptions.CreateMountpoint); err != nil {
+			return err
+		}
+	}
+	for destination, options := range c.HostConfig.Tmpfs {
+		m := mountPoint{Type: docker.TypeTmpfs, Destination: destination, Mode: options, RW: true, Options: tmpfsOptions(strings.Split(options, ","))}
+		if err := c.addMount(m, false); err != nil {
+			return err
+		}
+	}
+	for destination := range c.Volumes { // of the image, and `-v /path`
+		if c.mountAt(path.Clean(destination)) != nil {
+			continue
+		}
+		if err := c.addMount(mountPoint{Type: docker.TypeVolume, Destination: destination, RW: true}, false); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(c.Mounts, func(a, b mountPoint) int { // what lies below something is mounted after it
+		if n := strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/"); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Destination, b.Destination)
+	})
+	for i := range c.Mounts {
+		if err := c.fillVolume(&c.Mounts[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Container) mountAt(destination string) *mountPoint {
+	for i := range c.Mounts {
+		if c.Mounts[i].Destination == destination {
+			return &c.Mounts[i]
+		}
+	}
+	return nil
+}
+
+// tmpfsOptions are those of a tmpfs that a user asked for: no programs, no devices, no set-user-ID unless they say so.
+func tmpfsOptions(own []string) []string {
+	out := []string{"noexec", "nosuid", "nodev"}
+	for _, o := range own {
+		if o != "" {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// parseBind reads [source:]destination[:options], the value of -v.
+func parseBind(spec string) (mountPoint, error) {
+	m := mountPoint{RW: true}
+	parts := strings.Split(spec, ":")
+	switch len(parts) {
+	case 1:
+		m.Type, m.Destination = docker.TypeVolume, parts[0]
+	case 2, 3:
+		m.Source, m.Destination = parts[0], parts[1]
+		if len(parts) == 2 && !path.IsAbs(parts[1]) && path.IsAbs(parts[0]) {
+			m.Source, m.Destination, parts = "", parts[0], []string{"", parts[0], parts[1]}
+		}
+		m.Type = docker.TypeVolume
+		if filepath.IsAbs(m.Source) {
+			m.Type = docker.TypeBind
+		} else {
+			m.Name, m.Source = m.Source, ""
+		}
+	default:
+		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s'", spec))
+	}
+	if len(parts) == 3 {
+		m.Mode = parts[2]
+		if err := m.useMode(spec); err != nil {
+			return m, err
+		}
+	}
+	return m, checkDestination(spec, m.Destination)
+}
+
+func checkDestination(spec, destination string) error {
+	switch {
+	case !path.IsAbs(destination):
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid mount config: mount path must be absolute", spec))
+	case path.Clean(destination) == "/":
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid specification: destination can't be '/'", spec))
+	}
+	return nil
+}
+
+// useMode reads the options of -v: ro, rw, propagation, nocopy; z and Z, which label files for SELinux, are for hosts
+// that have it.
+func (m *mountPoint) useMode(spec string) error {
+	for _, o := range strings.Split(m.Mode, ",") {
+		switch o {
+		case "rw", "z", "Z", "cached", "delegated", "consistent", "":
+		case "ro", "readonly":
+			m.RW = false
+		case "nocopy":
+			m.NoCopy = true
+		case "shared", "rshared", "slave", "rslave", "private", "rprivate":
+			m.Propagation = docker.Propagation(o)
+		case "noexec", "nosuid", "nodev", "exec", "suid", "dev", "noatime":
+			m.Options = append(m.Options, o)
+		default:
+			return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid mode: %s", spec, m.Mode))
+		}
+	}
+	return nil
+}
+
+// parseMount reads a --mount.
+func (c *Container) parseMount(in *docker.Mount) (mountPoint, error) {
+	m := mountPoint{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly}
+	bad := func(format string, args ...any) (mountPoint, error) {
+		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid mount config for type %q: ", in.Type)+fmt.Sprintf(format, args...))
+	}
+	if in.Target == "" {
+		return bad("field Target must not be empty")
+	}
+	if err := checkDestination(in.Target, in.Target); err != nil {
+		return m, err
+	}
+	switch in.Type {
+	case docker.TypeBind:
+		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
+			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
+		}
+		if o := in.BindOptions; o != nil {
+			m.Propagation = o.Propagation
+			if o.NonRecursive {
+				m.Options = append(m.Options, "bind")
+			}
+		}
+	case docker.TypeVolume:
+		m.Name = in.Source
+		if o := in.VolumeOptions; o != nil {
+			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
+			if o.DriverConfig != nil && m.Name != "" {
+				if _, err := c.e.volumes.Create(m.Name, o.Labels, o.DriverConfig.Options); err != nil {
+					return m, err
+				}
+			}
+		}
+	case docker.TypeTmpfs:
+		if in.Source != "" {
+			return bad("field Source must not be specified")
+		}
+		var own []string
+		if o := in.TmpfsOptions; o != nil {
+			if o.SizeBytes > 0 {
+				own = append(own, "size="+strconv.FormatInt(o.SizeBytes, 10))
+			}
+			if o.Mode != 0 {
+				own = append(own, "mode="+strconv.FormatUint(uint64(o.Mode.Perm()|o.Mode&os.ModeSticky>>(31-9-2)), 8))
+			}
+		}
+		m.Options = tmpfsOptions(own)
+	case docker.TypeImage:
+		img, err := c.e.resolve(in.Source)
+		if err != nil {
+			return m, err
+		}
+		m.Image, m.RW, m.Source = img.ID, false, in.Source
+	default:
+		return bad("mount type unknown")
+	}
+	return m, nil
+}
+
+// addMount checks a mount and makes what it needs. A source that is not there is made for -v, as Docker does, and is
+// an error for --mount.
+func (c *Container) addMount(m mountPoint, makeSource bool) error {
+	m.Destination = path.Clean(m.Destination)
+	if !path.IsAbs(m.Destination) || m.Destination == "/" {
+		return errs.Text(errs.Invalid, "invalid mount path: '"+m.Destination+"' mount path must be absolute and not /")
+	}
+	if have := c.mountAt(m.Destination); have != nil && have.Mode != fromOther {
+		return errs.Text(errs.Invalid, "Duplicate mount point: "+m.Destination)
+	}
+	switch m.Type {
+	case docker.TypeBind:
+		_, err := os.Stat(m.Source)
+		if errors.Is(err, fs.ErrNotExist) && makeSource {
+			err = os.MkdirAll(m.Source, 0o755)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return errs.Text(errs.Invalid, `invalid mount config for type "bind": bind source path does not exist: `+m.Source)
+		}
+		if err != nil {
+			return errs.Wrap("use "+m.Source, err)
+		}
+	case docker.TypeVolume:
+		v, err := c.e.volumes.Create(m.Name, nil, nil)
+		if m.Name != "" && errs.Is(err, errs.Conflict) { // it is there with options of its own
+			v, err = c.e.volumes.Get(m.Name)
+		}
+		if err != nil {
+			return err
+		}
+		if m.Name == "" {
+			c.Anon = append(c.Anon, v.Name)
+		}
+		if err := c.e.volumes.Use(v.Name, c.ID); err != nil {
+			return err
+		}
+		m.Name, m.Source = v.Name, v.Mountpoint
+	}
+	c.Mounts = slices.DeleteFunc(c.Mounts, func(have mountPoint) bool { return have.Destination == m.Destination })
+	c.Mounts = append(c.Mounts, m)
+	return nil
+}
+
+// fromOther marks what --volumes-from brought: one's own mounts replace it.
+const fromOther = "from another container"
+
+// mountsFromOthers takes the volumes and bind mounts of other containers.
+func (c *Container) mountsFromOthers() error {
+	for _, spec := range c.HostConfig.VolumesFrom {
+		name, mode, _ := strings.Cut(spec, ":")
+		if mode != "" && mode != "ro" && mode != "rw" && mode != "z" && mode != "Z" {
+			return errs.Text(errs.Invalid, fmt.Sprintf("invalid mode: %s", mode))
+		}
+		other, err := c.e.Lookup(name)
+		if err != nil {
+			return err
+		}
+		for _, m := range other.Mounts {
+			if m.Type != docker.TypeBind && m.Type != docker.TypeVolume || c.mountAt(m.Destination) != nil {
+				continue
+			}
+			m.RW, m.Mode = m.RW && mode != "ro", fromOther
+			if m.Name != "" {
+				if err := c.e.volumes.Use(m.Name, c.ID); err != nil {
+					return err
+				}
+			}
+			c.Mounts = append(c.Mounts, m)
+		}
+	}
+	return nil
+}
+
+// fillVolume gives an empty volume what the image has at its place, as Docker does, owners and modes included.
+func (c *Container) fillVolume(m *mountPoint) error {
+	if m.Type != docker.TypeVolume || m.NoCopy || m.Mode == fromOther || !emptyFolder(m.Source) {
+		return nil
+	}
+	merged, err := mount.Overlay(mount.OverlayOptions{Lowers: c.Lowers})
+	if err != nil {
+		return err
+	}
+	defer merged.Close()
+	folder, err := mount.RootAt(merged.File()).Open(m.Destination, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil // the image has nothing there
+	}
+	defer folder.Close()
+	data, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return errs.Wrap("fill volume "+m.Name, err)
+	}
+	defer data.Close()
+	into, err := mount.Bind(data, false)
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	return trace.Step("copy", "an empty volume begins with what the image has at its place", "volume", m.Name, "path", m.Destination).Do(func() error {
+		if err := mount.CopyUp(folder, into); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(folder.Fd()), &st); err != nil {
+			return err
+		}
+		return errors.Join(os.Chown(m.Source, int(st.Uid), int(st.Gid)), os.Chmod(m.Source, os.FileMode(st.Mode&0o777)|stickyBit(st.Mode)))
+	})
+}
+
+func stickyBit(mode uint32) os.FileMode {
+	if mode&unix.S_ISVTX != 0 {
+		return os.ModeSticky
+	}
+	return 0
+}
+
+func emptyFolder(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return errors.Is(err, io.EOF)
+}

@@ -1,0 +1,134 @@
+//go:build linux
+
+package engine
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	docker "github.com/moby/moby/api/types/network"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/network"
+)
+
+// networkRequests says in which networks the container is to be: the one of its mode first, then the others by name.
+func (c *Container) networkRequests() ([]network.Request, error) {
+	ports, err := c.ports()
+	if err != nil {
+		return nil, err
+	}
+	first := c.HostConfig.NetworkMode.NetworkName()
+	if m := c.HostConfig.NetworkMode; m == "" || m == "default" {
+		first = network.DefaultName
+	}
+	names := []string{}
+	for name := range c.NetworkingConfig.EndpointsConfig {
+		if name != first && name != "default" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var out []network.Request
+	for i, name := range append([]string{first}, names...) {
+		r := network.Request{Network: name, Container: c.ID, Name: c.Name}
+		if i == 0 {
+			r.Ports = ports
+		}
+		if s := c.NetworkingConfig.EndpointsConfig[name]; s != nil {
+			r.Aliases, r.MAC = s.Aliases, s.MacAddress.String()
+			if s.IPAMConfig != nil {
+				r.IP, r.IP6 = s.IPAMConfig.IPv4Address, s.IPAMConfig.IPv6Address
+			}
+		}
+		if _, err := c.e.networks.Get(name); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// ports are what is to be reachable from outside: those that the user named, and with -P all that the image exposes.
+func (c *Container) ports() ([]network.Port, error) {
+	var out []network.Port
+	add := func(port docker.Port, b docker.PortBinding) error {
+		p := network.Port{HostIP: b.HostIP, ContainerPort: port.Num(), Protocol: string(port.Proto())}
+		if b.HostIP == netip.IPv4Unspecified() || b.HostIP == netip.IPv6Unspecified() {
+			p.HostIP = netip.Addr{}
+		}
+		if b.HostPort != "" {
+			first, last, _ := strings.Cut(b.HostPort, "-")
+			n, err := strconv.ParseUint(first, 10, 16)
+			if err != nil || last != "" && last != first {
+				return errs.Text(errs.Invalid, "invalid host port: "+b.HostPort)
+			}
+			p.HostPort = uint16(n)
+		}
+		out = append(out, p)
+		return nil
+	}
+	for port, bindings := range c.HostConfig.PortBindings {
+		if len(bindings) == 0 {
+			bindings = []docker.PortBinding{{}}
+		}
+		for _, b := range bindings {
+			if err := add(port, b); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if c.HostConfig.PublishAllPorts {
+		for port := range c.ExposedPorts {
+			if _, named := c.HostConfig.PortBindings[port]; !named {
+				if err := add(port, docker.PortBinding{}); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// ParsePorts reads the values of -p and --expose.
+func ParsePorts(publish, expose []string) (docker.PortSet, docker.PortMap, error) {
+	exposed, bindings := docker.PortSet{}, docker.PortMap{}
+	for _, spec := range publish {
+		ports, err := network.ParsePorts(spec)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range ports {
+			port, ok := docker.PortFrom(p.ContainerPort, docker.IPProtocol(p.Protocol))
+			if !ok {
+				return nil, nil, errs.Text(errs.Invalid, "invalid port: "+spec)
+			}
+			b := docker.PortBinding{HostIP: p.HostIP}
+			if p.HostPort > 0 {
+				b.HostPort = strconv.Itoa(int(p.HostPort))
+			}
+			exposed[port] = struct{}{}
+			bindings[port] = append(bindings[port], b)
+		}
+	}
+	for _, spec := range expose {
+		numbers, protocol, _ := strings.Cut(spec, "/")
+		if protocol == "" {
+			protocol = "tcp"
+		}
+		first, last, err := network.ParseRange(numbers)
+		if err != nil {
+			return nil, nil, err
+		}
+		for n := int(first); n <= int(last); n++ {
+			port, ok := docker.PortFrom(uint16(n), docker.IPProtocol(protocol))
+			if !ok {
+				return nil, nil, errs.Text(errs.Invalid, "invalid port: "+spec)
+			}
+			exposed[port] = struct{}{}
+		}
+	}
+	return exposed, bindings, nil
+}

@@ -1,0 +1,171 @@
+//go:build linux
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	docker "github.com/moby/moby/api/types/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/mount"
+)
+
+// addMounts lists the file systems that every container has, then the user's.
+func (c *Container) addMounts(s *specs.Spec) error {
+	h := &c.HostConfig
+	sys, cgroup := "ro", "ro"
+	if h.Privileged {
+		sys, cgroup = "rw", "rw"
+	}
+	all := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", sys}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", cgroup}},
+	}
+	if h.IpcMode.IsHost() {
+		all = append(all, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}})
+	} else {
+		all = append(all, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
+	}
+	shm, err := c.sharedMemory()
+	if err != nil {
+		return err
+	}
+	all = append(all, shm...)
+	for _, f := range c.networkFiles() {
+		all = append(all, specs.Mount{Destination: "/etc/" + filepath.Base(f), Type: "bind", Source: f, Options: []string{"bind", "nosuid", "nodev", "noexec"}})
+	}
+	for _, m := range c.Mounts {
+		own, err := c.ownMount(&m)
+		if err != nil {
+			return err
+		}
+		// The user's mounts take the place of ours.
+		for i := range all {
+			if all[i].Destination == own.Destination {
+				all = append(all[:i], all[i+1:]...)
+				break
+			}
+		}
+		all = append(all, own)
+	}
+	s.Mounts = all
+	return nil
+}
+
+// sharedMemory is /dev/shm: the container's own, the host's, or that of the container whose IPC namespace it shares.
+func (c *Container) sharedMemory() ([]specs.Mount, error) {
+	h := &c.HostConfig
+	bind := func(from string) []specs.Mount {
+		return []specs.Mount{{Destination: "/dev/shm", Type: "bind", Source: from, Options: []string{"rbind", "nosuid", "noexec", "nodev"}}}
+	}
+	switch {
+	case h.IpcMode.IsHost():
+		return bind("/dev/shm"), nil
+	case h.IpcMode.IsContainer():
+		other, err := c.e.Lookup(h.IpcMode.Container())
+		if err != nil {
+			return nil, err
+		}
+		pid, err := other.pid()
+		if err != nil {
+			return nil, errs.Wrap("share memory of container "+h.IpcMode.Container(), err)
+		}
+		return bind(fmt.Sprintf("/proc/%d/root/dev/shm", pid)), nil
+	case h.IpcMode.IsNone():
+		return nil, nil
+	}
+	size := h.ShmSize
+	if size <= 0 {
+		size = 64 << 20
+	}
+	options := []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(size, 10)}
+	return []specs.Mount{{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: options}}, nil
+}
+
+// ownMount translates one mount of the user's.
+func (c *Container) ownMount(m *mountPoint) (specs.Mount, error) {
+	out := specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source}
+	switch m.Type {
+	case docker.TypeTmpfs:
+		out.Type, out.Source, out.Options = "tmpfs", "tmpfs", m.Options
+		if !m.RW {
+			out.Options = append(out.Options, "ro")
+		}
+		return out, nil
+	case docker.TypeVolume:
+		v, err := c.e.volumes.Get(m.Name)
+		if err != nil {
+			return out, err
+		}
+		if err := c.e.volumes.Mount(v); err != nil {
+			return out, err
+		}
+		out.Source = v.Mountpoint
+		if m.Subpath != "" {
+			if out.Source, err = subpath(v.Mountpoint, m.Subpath); err != nil {
+				return out, err
+			}
+		}
+	case docker.TypeImage:
+		img, err := c.e.images.Resolve(m.Image)
+		if err != nil {
+			return out, err
+		}
+		lowers, err := c.e.images.Lowers(img)
+		if err != nil {
+			return out, err
+		}
+		if len(lowers) == 1 {
+			out.Source = lowers[0]
+			break
+		}
+		out.Type, out.Source = "overlay", "overlay"
+		out.Options = []string{"ro", "lowerdir=" + strings.Join(lowers, ":")}
+		return out, nil
+	default:
+		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+			return out, errs.Text(errs.Invalid, `invalid mount config for type "bind": bind source path does not exist: `+m.Source)
+		}
+	}
+	out.Options = append([]string{"rbind"}, m.Options...)
+	if !m.RW {
+		out.Options = append(out.Options, "rro") // as Docker: what is mounted below is read-only as well
+	}
+	if m.Propagation != "" {
+		out.Options = append(out.Options, string(m.Propagation))
+	} else {
+		out.Options = append(out.Options, "rprivate")
+	}
+	return out, nil
+}
+
+// subpath finds a folder or file inside of a volume. What is in a volume was written by containers: a link in it must
+// not lead out (CVE-2017-1002101).
+func subpath(volume, below string) (string, error) {
+	if filepath.IsAbs(below) || !filepath.IsLocal(below) {
+		return "", errs.Text(errs.Invalid, "subpath must be a relative path within the volume")
+	}
+	root, err := mount.OpenRoot(volume)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	f, err := root.Open(below, unix.O_PATH)
+	if err != nil {
+		return "", errs.New(errs.Invalid, "cannot access path "+below+" in volume", err)
+	}
+	defer f.Close()
+	return os.Readlink(mount.HandlePath(f))
+}

@@ -1,0 +1,304 @@
+//go:build linux
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/monitor"
+	"github.com/berth-containers/berth/network"
+)
+
+// Start starts a created or stopped container. With streams the session is attached from the first byte on; without it
+// is nil. If it fails, the container is as before.
+func (c *Container) Start(o StartOptions) (*Session, error) {
+	lock, err := c.lock()
+	if err != nil {
+		return nil, err
+	}
+	if lock == nil {
+		return nil, errs.Text(errs.NotModified, "container "+c.ID+" is already started")
+	}
+	defer lock.Unlock() // the monitor holds it, too
+	if _, _, orphan := c.now(); orphan || exists(c.runDir()) {
+		c.clean()
+	}
+	if err := c.makeRunDir(); err != nil {
+		return nil, err
+	}
+	session, err := c.start(o, lock.File())
+	if err != nil {
+		c.clean()
+	}
+	return session, err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func (c *Container) makeRunDir() error {
+	dir := c.runDir()
+	return trace.Step("mkdir", "what is there only while the container runs", "dir", dir).Do(func() error {
+		for _, d := range []string{dir, filepath.Join(dir, "bundle"), filepath.Join(dir, rootFolder)} {
+			if err := os.Mkdir(d, 0o711); err != nil {
+				return errs.Wrap("start container", err)
+			}
+		}
+		return nil
+	})
+}
+
+// start is a start with the lock held and the folder made. What it leaves when it fails, clean removes.
+func (c *Container) start(o StartOptions, lock *os.File) (*Session, error) {
+	attachment, err := c.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, f := range attachment.Held {
+			f.Close() // the monitor holds them, too
+		}
+	}()
+	if err := c.writeNetworkFiles(attachment.Endpoints); err != nil {
+		return nil, err
+	}
+	spec, err := c.spec()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := c.monitorConfig(spec, attachment)
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Remove(filepath.Join(c.dataDir(), exitFile))
+	r := monitor.Request{Op: "start"}
+	if s := o.Streams; s != nil {
+		r = monitor.Request{Op: "attach", Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil}
+	}
+	conn, err := monitor.Launch(cfg, r, slices.Concat([]*os.File{lock}, attachment.Held)...)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Reply(); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if o.Streams == nil {
+		return nil, conn.Close()
+	}
+	return &Session{c: c, conn: conn, streams: *o.Streams}, nil
+}
+
+// connect gives the container a network namespace with its places in networks, if it has any.
+func (c *Container) connect() (*network.Attachment, error) {
+	if !c.hasBridge() {
+		return &network.Attachment{}, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(c.e.netnsPath(c.ID)), 0o711); err != nil {
+		return nil, errs.Wrap("make network namespace", err)
+	}
+	ns, err := network.NewNamespace(c.e.netnsPath(c.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	requests, err := c.networkRequests()
+	if err != nil {
+		return nil, err
+	}
+	return c.e.networks.Attach(ns, requests)
+}
+
+// monitorConfig is all that the monitor is told.
+func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachment) (*monitor.Config, error) {
+	bundle := filepath.Join(c.runDir(), "bundle")
+	plan, err := container.NewPlan(spec, bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := atomicfile.WriteJSON(filepath.Join(bundle, "config.json"), spec, atomicfile.Fast); err != nil {
+		return nil, errs.Wrap("write bundle", err)
+	}
+	log, err := c.logOptions(filepath.Join(c.dataDir(), logName))
+	if err != nil {
+		return nil, err
+	}
+	rw := filepath.Join(c.dataDir(), "rw")
+	cfg := &monitor.Config{
+		ID: c.ID, Dir: c.runDir(), Runtime: c.e.runtimeRoot(), Bundle: bundle, Plan: plan,
+		Overlay: &monitor.Overlay{Lowers: c.Lowers, Upper: filepath.Join(rw, "fs"), Work: filepath.Join(rw, "work"),
+			Volatile: c.HostConfig.AutoRemove, Mapped: c.IDRange != nil},
+		Log: *log, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
+		StopSignal: int(c.stopSignal()), StopTimeout: c.stopTimeout(), Timeout: c.Timeout,
+		Restart: monitor.Restart{Policy: string(c.HostConfig.RestartPolicy.Name), Retries: c.HostConfig.RestartPolicy.MaximumRetryCount},
+		Health:  c.health(),
+		Exit:    filepath.Join(c.dataDir(), exitFile),
+		Undo:    monitor.Undo{Files: attachment.Undo.Files, Batches: attachment.Undo.Batches},
+	}
+	if c.hasBridge() {
+		cfg.Undo.Unmount = []string{c.e.netnsPath(c.ID)}
+	}
+	if c.HostConfig.AutoRemove {
+		cfg.Exit, cfg.Remove = "", c.traces()
+	}
+	return cfg, nil
+}
+
+// traces are the files and folders of a container that goes with its end, its name last: until then the name is taken.
+func (c *Container) traces() []string {
+	var out []string
+	for _, m := range c.Mounts {
+		if m.Name != "" {
+			out = append(out, c.e.volumes.Traces(m.Name, c.ID, slices.Contains(c.Anon, m.Name)))
+		}
+	}
+	return append(out, c.dataDir(), filepath.Join(c.e.root, "names", c.Name))
+}
+
+func (c *Container) stopTimeout() time.Duration {
+	if c.StopTimeout == nil {
+		return 10 * time.Second
+	}
+	return time.Duration(*c.StopTimeout) * time.Second
+}
+
+// logOptions reads the options of the log's driver, Docker's max-size, max-file, labels and env.
+func (c *Container) logOptions(file string) (*monitor.Log, error) {
+	config := &c.HostConfig.LogConfig
+	out := &monitor.Log{File: file}
+	if config.Type == "none" {
+		out.File = ""
+	}
+	if config.Type == "local" {
+		out.MaxSize, out.MaxFiles = 20<<20, 5 // Docker's defaults of this driver
+	}
+	for key, value := range config.Config {
+		var err error
+		switch key {
+		case "max-size":
+			if out.MaxSize, err = units.FromHumanSize(value); err == nil && out.MaxSize <= 0 && value != "-1" {
+				err = errors.New("max-size must be a positive number")
+			}
+		case "max-file":
+			if out.MaxFiles, err = strconv.Atoi(value); err == nil && out.MaxFiles < 1 {
+				err = errors.New("max-file cannot be less than 1")
+			}
+		case "labels", "env":
+			out.Attrs = c.logAttrs(key, value, out.Attrs)
+		case "mode", "max-buffer-size", "compress", "tag":
+		default:
+			err = fmt.Errorf("unknown log opt '%s' for json-file log driver", key)
+		}
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "configure logs", err)
+		}
+	}
+	return out, nil
+}
+
+// logAttrs are labels or variables that are written with each line.
+func (c *Container) logAttrs(key, names string, attrs map[string]string) map[string]string {
+	if attrs == nil {
+		attrs = map[string]string{}
+	}
+	for _, name := range strings.Split(names, ",") {
+		if v, ok := c.Labels[name]; ok && key == "labels" {
+			attrs[name] = v
+		}
+		for _, e := range c.Env {
+			if n, v, _ := strings.Cut(e, "="); key == "env" && n == name {
+				attrs[name] = v
+			}
+		}
+	}
+	return attrs
+}
+
+// health translates the check; nil when there is none.
+func (c *Container) health() *monitor.Health {
+	h := c.Healthcheck
+	if h == nil || len(h.Test) == 0 || h.Test[0] == "NONE" {
+		return nil
+	}
+	out := &monitor.Health{Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval,
+		Retries: h.Retries, OnFailure: c.HealthOnFailure}
+	switch h.Test[0] {
+	case "CMD":
+		out.Test = h.Test[1:]
+	case "CMD-SHELL":
+		shell := c.Config.Shell
+		if len(shell) == 0 {
+			shell = []string{"/bin/sh", "-c"}
+		}
+		out.Test = append(slices.Clone(shell), h.Test[1:]...)
+	default:
+		return nil
+	}
+	for _, d := range []struct {
+		to       *time.Duration
+		fallback time.Duration
+	}{{&out.Interval, 30 * time.Second}, {&out.Timeout, 30 * time.Second}, {&out.StartInterval, 5 * time.Second}} {
+		if *d.to == 0 {
+			*d.to = d.fallback
+		}
+	}
+	if out.Retries == 0 {
+		out.Retries = 3
+	}
+	return out
+}
+
+// clean removes what a start that failed, or a monitor that was killed, has left: processes, control groups, networks,
+// mounts, files. The caller holds the lock, or the container is gone.
+func (c *Container) clean() {
+	if heart, err := container.Open(c.e.runtimeRoot(), c.ID); err == nil {
+		_ = heart.Delete(true)
+	} else if !errs.Is(err, errs.NotFound) {
+		_ = container.Remove(c.e.runtimeRoot(), c.ID)
+	}
+	c.e.networks.Detach(c.ID)
+	if netns := c.e.netnsPath(c.ID); exists(netns) {
+		undo := monitor.Undo{Unmount: []string{netns}}
+		undo.Run()
+	}
+	_ = os.RemoveAll(c.runDir())
+}
+
+// repair ends what is left of a container whose monitor was killed. It does nothing to one that is being started.
+func (c *Container) repair() {
+	if !exists(c.runDir()) {
+		return
+	}
+	lock, err := c.lock()
+	if err != nil || lock == nil {
+		return
+	}
+	defer lock.Unlock()
+	if status, _, _ := c.now(); status != nil || !exists(c.runDir()) {
+		return
+	}
+	c.clean()
+	if c.HostConfig.AutoRemove {
+		c.erase()
+		return
+	}
+	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}
+	_ = atomicfile.WriteJSON(filepath.Join(c.dataDir(), exitFile), &exit, atomicfile.Fast)
+}

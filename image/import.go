@@ -1,0 +1,267 @@
+//go:build linux
+
+package image
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/image/busybox"
+	"github.com/berth-containers/berth/image/layer"
+	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
+)
+
+// ImportOptions of Store.Import.
+type ImportOptions struct {
+	Ref      string // name of the image; "" has none
+	Message  string
+	Platform string                                 // os/arch[/variant]; "" is this host's
+	Change   func(*dockerspec.DockerOCIImage) error // changes to the configuration; may be nil
+	Created  time.Time                              // zero: now
+}
+
+// Import makes an image of a root file system: a tar archive, compressed or not.
+func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
+	cfg := dockerspec.DockerOCIImage{}
+	cfg.Platform = v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if o.Platform != "" {
+		parts := strings.Split(o.Platform, "/")
+		if len(parts) < 2 || len(parts) > 3 || parts[0] != "linux" || parts[1] == "" {
+			return nil, errs.Text(errs.Invalid, fmt.Sprintf("invalid platform %q: want linux/ARCH[/VARIANT]", o.Platform))
+		}
+		cfg.Platform = v1.Platform{OS: parts[0], Architecture: parts[1]}
+		if len(parts) == 3 {
+			cfg.Platform.Variant = parts[2]
+		}
+	}
+	if o.Change != nil {
+		if err := o.Change(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	if o.Ref != "" {
+		if _, err := parseTag(o.Ref); err != nil {
+			return nil, err
+		}
+	}
+	l, err := s.addLayer(r, "")
+	if err != nil {
+		return nil, errs.Wrap("import image", err)
+	}
+	if o.Created.IsZero() {
+		o.Created = time.Now().UTC()
+	}
+	cfg.History = []v1.History{{Created: &o.Created, Comment: o.Message}}
+	return s.assemble(&cfg, []Layer{*l}, o.Created, o.Ref)
+}
+
+// assemble makes an image of layers that are in the store.
+func (s *Store) assemble(cfg *dockerspec.DockerOCIImage, layers []Layer, created time.Time, ref string) (*Image, error) {
+	cfg.Created = &created
+	cfg.RootFS = v1.RootFS{Type: "layers"}
+	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
+	img := &Image{Layers: layers, Created: created, Added: time.Now().UTC()}
+	for _, l := range layers {
+		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
+		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: l.Type, Digest: l.Blob, Size: l.Length})
+		img.Size += l.Size
+	}
+	img.Config = *cfg
+	body := marshal(cfg)
+	id, err := s.blobs.Write(body)
+	if err != nil {
+		return nil, err
+	}
+	manifest.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: id, Size: int64(len(body))}
+	m, err := s.blobs.Write(marshal(manifest))
+	if err != nil {
+		return nil, err
+	}
+	img.ID, img.Manifest = string(id), string(m)
+	if err := s.record(img); err != nil {
+		return nil, err
+	}
+	if ref == "" {
+		return img, nil
+	}
+	r, err := parseTag(ref)
+	if err != nil {
+		return nil, err
+	}
+	return img, s.setRef(r, img.ID)
+}
+
+// addLayer stores a layer and unpacks it in one pass: stream → blob and decompression → tree. want is the digest that
+// the blob must have, or "".
+func (s *Store) addLayer(r io.Reader, want digest.Digest) (*Layer, error) {
+	blob, err := s.blobs.Writer()
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Abort()
+	stage, err := s.stage()
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(stage)
+	l, err := unpack(io.TeeReader(r, blob), filepath.Join(stage, "fs"))
+	if err != nil {
+		return nil, err
+	}
+	l.Length = blob.Size()
+	if l.Blob, err = blob.Commit(want); err != nil {
+		return nil, err
+	}
+	return l, s.keepTree(stage, l)
+}
+
+// unpack reads a layer's stream to its end and makes its tree.
+func unpack(r io.Reader, tree string) (*Layer, error) {
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		return nil, err
+	}
+	plain, compression, err := layer.Decompress(r)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	sum := sha256.New()
+	all := io.TeeReader(plain, sum)
+	l := &Layer{Type: mediaType(compression)}
+	if l.Size, err = layer.Apply(all, tree, layer.Limits{}); err != nil {
+		return nil, err
+	}
+	// An archive may be padded behind its end; that is a part of its digest.
+	if _, err := io.Copy(io.Discard, all); err != nil {
+		return nil, errs.New(errs.Invalid, "read layer", err)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, errs.Wrap("read layer", err)
+	}
+	l.DiffID = digest.Digest("sha256:" + hex.EncodeToString(sum.Sum(nil)))
+	return l, nil
+}
+
+func mediaType(c layer.Compression) string {
+	switch c {
+	case layer.Gzip:
+		return v1.MediaTypeImageLayerGzip
+	case layer.Zstd:
+		return v1.MediaTypeImageLayerZstd
+	}
+	return v1.MediaTypeImageLayer
+}
+
+// stage makes a folder in which a layer is put together.
+func (s *Store) stage() (string, error) {
+	dir := filepath.Join(s.root, "layers")
+	err := os.MkdirAll(dir, 0o711)
+	if err == nil {
+		dir, err = os.MkdirTemp(dir, ".new-")
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	return dir, errs.Wrap("unpack layer", err)
+}
+
+// keepTree gives a staged tree its name. Another process may have been quicker with the same layer: then there is
+// nothing to do.
+func (s *Store) keepTree(stage string, l *Layer) error {
+	if err := atomicfile.WriteJSON(filepath.Join(stage, "layer.json"), l, atomicfile.Fast); err != nil {
+		return errs.Wrap("unpack layer", err)
+	}
+	// All files of it are on disk before its name is: a name means that it is whole.
+	f, err := os.Open(stage)
+	if err == nil {
+		err = unix.Syncfs(int(f.Fd()))
+		f.Close()
+	}
+	if err != nil {
+		return errs.Wrap("unpack layer", err)
+	}
+	target := s.layerDir(l.DiffID)
+	err = os.Rename(stage, target)
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil
+	}
+	if err == nil {
+		err = atomicfile.SyncDir(filepath.Dir(target))
+	}
+	return errs.Wrap("unpack layer", err)
+}
+
+// unpackBlob makes a layer's tree again, of its blob.
+func (s *Store) unpackBlob(l *Layer) error {
+	f, err := s.blobs.Open(l.Blob)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	stage, err := s.stage()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(stage)
+	got, err := unpack(f, filepath.Join(stage, "fs"))
+	if err != nil {
+		return errs.Wrap("unpack layer "+string(l.DiffID), err)
+	}
+	if got.DiffID != l.DiffID {
+		return errs.New(errs.Internal, "unpack layer "+string(l.DiffID), fmt.Errorf("its content has the digest %s", got.DiffID))
+	}
+	return s.keepTree(stage, l)
+}
+
+// DefaultName is the image that the program carries.
+const DefaultName = "localhost/busybox:latest"
+
+// SeedDefault puts the image that the program carries into the store, if there is none of that name.
+func (s *Store) SeedDefault() (*Image, error) {
+	if img, err := s.Resolve(DefaultName); err == nil {
+		return img, nil
+	}
+	if err := os.MkdirAll(s.root, 0o711); err != nil {
+		return nil, errs.Wrap("seed default image", err)
+	}
+	lock, err := flock.Exclusive(filepath.Join(s.root, "seed.lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	if img, err := s.Resolve(DefaultName); err == nil {
+		return img, nil
+	}
+	archive, err := busybox.RootFS()
+	if err != nil {
+		return nil, err
+	}
+	source, err := busybox.Source()
+	if err != nil {
+		return nil, err
+	}
+	return s.Import(bytes.NewReader(archive), ImportOptions{Ref: DefaultName, Message: source.Name + " " + source.Version, Created: time.Unix(0, 0).UTC(),
+		Change: func(c *dockerspec.DockerOCIImage) error {
+			c.Config.Cmd = []string{"sh"}
+			c.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+			c.Config.Labels = map[string]string{v1.AnnotationLicenses: source.License, v1.AnnotationSource: source.Source, v1.AnnotationVersion: source.Version}
+			return nil
+		}})
+}

@@ -1,0 +1,92 @@
+//go:build linux
+
+package monitor
+
+import (
+	"time"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/trace"
+)
+
+// Config is all that a monitor is told, in one message of JSON.
+type Config struct {
+	ID      string          `json:"id"`
+	Dir     string          `json:"dir"`     // of the running container: status.json, control.sock, trace.json, rootfs
+	Runtime string          `json:"runtime"` // package container's folder of states
+	Bundle  string          `json:"bundle"`
+	Plan    *container.Plan `json:"plan"`
+	Overlay *Overlay        `json:"overlay,omitempty"` // nil: the plan's root as it is
+
+	Log       Log  `json:"log"`
+	OpenStdin bool `json:"openStdin,omitempty"` // the program can be written to
+	StdinOnce bool `json:"stdinOnce,omitempty"` // and its input ends when the first writer leaves
+
+	StopSignal  int           `json:"stopSignal"`
+	StopTimeout time.Duration `json:"stopTimeout"`       // before SIGKILL; negative: never
+	Timeout     time.Duration `json:"timeout,omitempty"` // the container is stopped after it
+	Restart     Restart       `json:"restart,omitzero"`
+	Restarts    int           `json:"restarts,omitempty"` // so many were there before
+	Health      *Health       `json:"health,omitempty"`
+
+	Exit   string   `json:"exit,omitempty"`   // file that tells the end; "": nobody will ask
+	Undo   Undo     `json:"undo"`             // whatever happens
+	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order
+
+	Steps    []trace.Record `json:"steps,omitempty"`    // what the engine did before
+	Observer int            `json:"observer,omitempty"` // descriptor where steps are shown as they happen, until the program runs
+}
+
+// Overlay is the container's root: an image's layers under a layer of its own.
+type Overlay struct {
+	Lowers   []string `json:"lowers"` // top first
+	Upper    string   `json:"upper"`
+	Work     string   `json:"work"`
+	Volatile bool     `json:"volatile,omitempty"` // nothing of it survives the container
+	// Mapped says that the files keep the image's owners, seen through the id maps of the container's user namespace.
+	Mapped bool `json:"mapped,omitempty"`
+}
+
+// Log says what is kept of the output.
+type Log struct {
+	File     string            `json:"file,omitempty"` // "": nothing
+	MaxSize  int64             `json:"maxSize,omitempty"`
+	MaxFiles int               `json:"maxFiles,omitempty"`
+	Attrs    map[string]string `json:"attrs,omitempty"` // written with each line
+}
+
+// Restart is when an ended container is started again.
+type Restart struct {
+	Policy  string `json:"policy,omitempty"`  // "", no, always, unless-stopped, on-failure
+	Retries int    `json:"retries,omitempty"` // of on-failure; 0: for ever
+}
+
+// Health is a command that tells whether the container does what it is there for.
+type Health struct {
+	Test          []string      `json:"test"` // a command line
+	Interval      time.Duration `json:"interval"`
+	Timeout       time.Duration `json:"timeout"`
+	StartPeriod   time.Duration `json:"startPeriod,omitempty"` // failures do not count
+	StartInterval time.Duration `json:"startInterval,omitempty"`
+	Retries       int           `json:"retries"`             // so many failures in a row are unhealthy
+	OnFailure     string        `json:"onFailure,omitempty"` // none, restart, stop, kill
+}
+
+// Undo is what must not be left when the container has ended.
+type Undo struct {
+	Unmount []string `json:"unmount,omitempty"` // mount points, whose files are removed as well
+	Files   []string `json:"files,omitempty"`
+	Batches [][]byte `json:"batches,omitempty"` // for nftables, each on its own
+}
+
+// Exit is how a container's program ended.
+type Exit struct {
+	Code       int       `json:"code"`             // 0–255; 128+n for signal n
+	Signal     int       `json:"signal,omitempty"` // the signal that ended it, or 0
+	OOMKilled  bool      `json:"oom,omitempty"`    // the kernel has ended a process of the container for lack of memory
+	StartedAt  time.Time `json:"started,omitzero"`
+	FinishedAt time.Time `json:"finished"`
+	Restarts   int       `json:"restarts,omitempty"`
+	By         string    `json:"by,omitempty"`    // who asked for the end: stop, kill, health, timeout; "": nobody
+	Error      string    `json:"error,omitempty"` // why it could not start
+}

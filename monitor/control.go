@@ -1,0 +1,214 @@
+//go:build linux
+
+package monitor
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/tty"
+)
+
+// listen makes the socket where everybody with access to the folder, which is root, can ask for something.
+func (m *monitor) listen() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return errs.Wrap("listen for requests", os.NewSyscallError("socket", err))
+	}
+	m.control = os.NewFile(uintptr(fd), "control socket")
+	_ = os.Remove(filepath.Join(m.Dir, controlFile)) // of a monitor that was killed
+	addr, done, err := throughFolder(m.Dir)
+	if err == nil {
+		err = unix.Bind(fd, addr)
+		done()
+	}
+	if err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	return errs.Wrap("listen for requests", err)
+}
+
+// serve answers requests until the socket is closed.
+func (m *monitor) serve() {
+	raw, err := m.control.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		fd := -1
+		err := raw.Read(func(listener uintptr) bool {
+			var err error
+			fd, _, err = unix.Accept4(int(listener), unix.SOCK_CLOEXEC)
+			return err != unix.EAGAIN
+		})
+		if err != nil {
+			return
+		}
+		if fd < 0 {
+			continue
+		}
+		if conn, err := newConn(fd); err == nil {
+			go m.answer(conn)
+		}
+	}
+}
+
+// answer serves one connection.
+func (m *monitor) answer(conn *Conn) {
+	kind, payload, err := conn.receive(nil)
+	var r Request
+	if err != nil || kind != frameRequest || json.Unmarshal(payload, &r) != nil {
+		conn.Close()
+		return
+	}
+	switch r.Op {
+	case "attach", "wait":
+		m.hub.add(conn, r)
+		if conn.sendJSON(frameReply, Reply{}) == nil {
+			m.attend(conn, r)
+		}
+		return
+	}
+	err = m.do(r)
+	_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(err)})
+	conn.Close()
+}
+
+var errNotRunning = errs.Text(errs.Conflict, "container is not running")
+
+func (m *monitor) current() (*life, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.life == nil {
+		return nil, errNotRunning
+	}
+	return m.life, nil
+}
+
+func (m *monitor) currentIO() *stdio {
+	if l, err := m.current(); err == nil {
+		return l.io
+	}
+	return nil
+}
+
+// attend takes what an attached client sends, until it leaves.
+func (m *monitor) attend(conn *Conn, r Request) {
+	conn.readInput(r, m.StdinOnce, m.currentIO)
+	m.hub.drop(conn)
+	conn.Close()
+}
+
+// do makes what is over with its reply.
+func (m *monitor) do(r Request) error {
+	if r.Op == "stop" {
+		return m.stop(r.Signal, r.Timeout, "stop")
+	}
+	l, err := m.current()
+	if err != nil && !(r.Op == "signal" && m.status.Phase == Restarting) {
+		return err
+	}
+	switch r.Op {
+	case "signal":
+		return m.signal(l, unix.Signal(r.Signal))
+	case "pause":
+		return m.setPhase(l.c.Pause(), Paused)
+	case "resume":
+		return m.setPhase(l.c.Resume(), Running)
+	case "resize":
+		if l.io.tty == nil || r.Size == nil {
+			return errs.Text(errs.Conflict, "the container has no terminal")
+		}
+		return tty.SetSize(l.io.tty, r.Size.Width, r.Size.Height)
+	case "update":
+		if r.Restart != nil {
+			m.mu.Lock()
+			m.Restart = *r.Restart
+			m.mu.Unlock()
+		}
+		if r.Resources == nil {
+			return nil
+		}
+		return l.c.Update(r.Resources)
+	}
+	return errs.New(errs.Invalid, "serve request", fmt.Errorf("unknown operation %q", r.Op))
+}
+
+func (m *monitor) setPhase(err error, phase string) error {
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.Phase = phase
+	return m.publish()
+}
+
+// signal is `kill`. A signal that is to end the container also ends its restarts, as Docker's does.
+func (m *monitor) signal(l *life, sig unix.Signal) error {
+	if sig == unix.SIGKILL || int(sig) == m.StopSignal {
+		m.askForEnd("kill")
+	}
+	if l == nil {
+		return nil
+	}
+	err := l.c.Kill(sig, false)
+	if sig == unix.SIGKILL {
+		_ = l.c.Group().Thaw() // version 1: what is frozen does not even die
+		if err == nil {
+			<-l.ended
+		}
+	}
+	return err
+}
+
+func (m *monitor) askForEnd(by string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.stopped {
+		m.stopped, m.by = true, by
+		close(m.ending)
+	}
+}
+
+// stop asks the program to end, waits, and ends it. It returns when the container is gone.
+func (m *monitor) stop(sig int, timeout *time.Duration, by string) error {
+	m.askForEnd(by)
+	l, err := m.current()
+	if err != nil {
+		return nil // between two lives, and there will be no next one
+	}
+	if sig == 0 {
+		sig = m.StopSignal
+	}
+	patience := m.StopTimeout
+	if timeout != nil {
+		patience = *timeout
+	}
+	if err := l.c.Kill(unix.Signal(sig), false); err != nil && !errs.Is(err, errs.Conflict) {
+		return err
+	}
+	_ = l.c.Group().Thaw()
+	var over <-chan time.Time
+	if patience >= 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-l.ended:
+		return nil
+	case <-over:
+	}
+	if err := l.c.Kill(unix.SIGKILL, false); err != nil && !errs.Is(err, errs.Conflict) {
+		return err
+	}
+	<-l.ended
+	return nil
+}

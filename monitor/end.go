@@ -1,0 +1,49 @@
+//go:build linux
+
+package monitor
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/nft"
+)
+
+// finish writes down how the container ended and undoes what was made for it. Only then is anybody told: who has heard
+// of the end finds nothing left.
+func (m *monitor) finish(exit *Exit) {
+	close(m.finished)
+	exit.Restarts = m.status.Restarts
+	if m.Exit != "" {
+		_ = atomicfile.WriteJSON(m.Exit, exit, atomicfile.Fast)
+	}
+	if m.control != nil {
+		m.control.Close()
+	}
+	m.Undo.Run()
+	for _, path := range m.Remove {
+		_ = os.RemoveAll(path)
+	}
+	_ = trace.Step("unlink", "nothing of the running container is left", "dir", m.Dir).Do(func() error { return os.RemoveAll(m.Dir) })
+}
+
+// Run undoes. It may run twice, and what is gone already is no error.
+func (u *Undo) Run() {
+	for _, path := range u.Unmount {
+		_ = mount.Unmount(path, unix.MNT_DETACH, "it was the container's")
+		_ = os.Remove(path)
+	}
+	for _, batch := range u.Batches {
+		_ = nft.Send(batch)
+	}
+	for _, path := range u.Files {
+		if os.Remove(path) == nil {
+			_ = os.Remove(filepath.Dir(path)) // if it was the last one
+		}
+	}
+}

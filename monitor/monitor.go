@@ -1,0 +1,272 @@
+//go:build linux
+
+package monitor
+
+import (
+	"encoding/json"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/namespace"
+)
+
+type monitor struct {
+	Config
+	hub      hub
+	log      *logFile
+	control  *os.File // the listening socket
+	observer *os.File // nil: nobody looks
+
+	mu       sync.Mutex // of all below
+	status   Status
+	life     *life // nil between two lives of the container
+	stopped  bool  // somebody has asked for the end: no further life
+	by       string
+	ending   chan struct{} // closed when stopped becomes true
+	finished chan struct{} // closed when the last life is over
+}
+
+// life is one run of the container's program.
+type life struct {
+	c     *container.Container
+	io    *stdio
+	ended chan struct{} // closed when the program has ended
+	exit  Exit
+}
+
+// Main is the monitor. It returns the exit status of its process, which nobody asks for.
+func Main() int {
+	debug.SetGCPercent(50) // little garbage, and the pages it would take are paid for by every container
+	trace.Begin("monitor")
+	// Nothing that we hold is for those that we start.
+	_ = unix.CloseRange(connFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	// What ends a session or a terminal must not end the container; who wants that asks us.
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
+	conn, err := newConn(connFD)
+	if err != nil {
+		return 1
+	}
+	m := &monitor{ending: make(chan struct{}), finished: make(chan struct{})}
+	f := first{Config: &m.Config}
+	_, payload, err := conn.receive(nil)
+	if err == nil {
+		err = json.Unmarshal(payload, &f)
+	}
+	if err != nil {
+		_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(errs.Wrap("read configuration of monitor", err))})
+		return 1
+	}
+	if m.Observer > 0 {
+		m.observer = os.NewFile(uintptr(m.Observer), "observer")
+		trace.Observe(m.observer)
+	}
+	if err := m.begin(); err != nil {
+		m.fail(conn, err)
+		return 1
+	}
+	m.attachFirst(conn, f.Request)
+	m.live()
+	return 0
+}
+
+// begin is the first start. Whoever asked for it is attached before the program runs, so that no output is missed.
+func (m *monitor) begin() (err error) {
+	if m.log, err = openLog(m.Log); err != nil {
+		return err
+	}
+	if err := m.listen(); err != nil {
+		return err
+	}
+	m.status.Restarts = m.Restarts
+	return m.create()
+}
+
+// fail tells why there is no container, after everything is undone.
+func (m *monitor) fail(conn *Conn, err error) {
+	exit := &Exit{Code: errs.ExitCode(err), FinishedAt: time.Now().UTC(), Error: err.Error()}
+	m.finish(exit)
+	_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(err), Steps: trace.Records()})
+	conn.Close()
+}
+
+// attachFirst lets the program run, with the engine attached as it wished.
+func (m *monitor) attachFirst(conn *Conn, r Request) {
+	attached := r.Stdin || r.Stdout || r.Stderr || r.Op == "wait"
+	if attached {
+		m.hub.add(conn, r)
+	}
+	if err := m.start(); err != nil {
+		m.hub.drop(conn)
+		m.abandon()
+		m.fail(conn, err)
+		os.Exit(1)
+	}
+	if m.observer != nil { // its end tells the reader that all was shown
+		trace.Observe(nil)
+		m.observer.Close()
+	}
+	_ = conn.sendJSON(frameReply, Reply{Pid: m.status.Pid, Steps: trace.Records()})
+	if attached {
+		go m.attend(conn, r)
+	} else {
+		conn.Close()
+	}
+	go m.keepTrace()
+	go m.serve()
+}
+
+// keepTrace writes what was done for the start, for `explain`, and forgets it.
+func (m *monitor) keepTrace() {
+	_ = atomicfile.WriteJSON(filepath.Join(m.Dir, traceFile), append(m.Steps, trace.Records()...), atomicfile.Fast)
+	trace.Reset()
+	m.Steps = nil
+	debug.FreeOSMemory()
+}
+
+// create makes a container whose program does not run yet.
+func (m *monitor) create() (err error) {
+	l := &life{ended: make(chan struct{})}
+	terminal := m.Plan.Process.Terminal
+	if terminal {
+		l.io = &stdio{}
+	} else if l.io, err = openPipes(m.OpenStdin); err != nil {
+		return err
+	}
+	o := container.CreateOptions{Root: m.Runtime, ID: m.ID, Bundle: m.Bundle, Plan: m.Plan}
+	if len(l.io.theirs) == 3 {
+		o.Stdin, o.Stdout, o.Stderr = l.io.theirs[0], l.io.theirs[1], l.io.theirs[2]
+	}
+	if m.Overlay != nil {
+		if o.Rootfs, err = m.mountRoot(); err != nil {
+			l.io.close()
+			return err
+		}
+		defer o.Rootfs.Close()
+	}
+	if l.c, err = container.Create(o); err != nil {
+		l.io.close()
+		return err
+	}
+	l.io.handedOver()
+	if terminal {
+		if err := l.io.useTerminal(l.c.Console()); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	m.life = l
+	m.mu.Unlock()
+	return nil
+}
+
+// mountRoot makes the union mount. It is attached nowhere: only the container's own mount namespace ever has it.
+func (m *monitor) mountRoot() (*mount.Tree, error) {
+	o := mount.OverlayOptions{Lowers: m.Overlay.Lowers, Upper: m.Overlay.Upper, Work: m.Overlay.Work, Volatile: m.Overlay.Volatile}
+	if m.Overlay.Mapped {
+		userns, err := namespace.UserNamespace(m.Plan.UIDMaps, m.Plan.GIDMaps)
+		if err != nil {
+			return nil, err
+		}
+		defer userns.Close()
+		o.UserNS = userns
+	}
+	return mount.Overlay(o)
+}
+
+// start lets the created program run.
+func (m *monitor) start() error {
+	l := m.life
+	l.io.copyTo(func(kind byte, b []byte) {
+		m.log.write(kind, b[headerSize:])
+		m.hub.send(kind, b)
+	})
+	if err := l.c.Start(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.Phase, m.status.Pid, m.status.StartedAt = Running, l.c.Pid(), time.Now().UTC()
+	m.status.PidSince, _ = container.StartTime(m.status.Pid)
+	l.exit.StartedAt = m.status.StartedAt
+	return m.publish()
+}
+
+// abandon ends a created container whose start has failed.
+func (m *monitor) abandon() {
+	m.mu.Lock()
+	l := m.life
+	m.life = nil
+	m.mu.Unlock()
+	if l == nil {
+		return
+	}
+	_ = l.c.Delete(true)
+	l.io.drain(time.Second)
+}
+
+// live stays with the container until its last life is over.
+func (m *monitor) live() {
+	var timeout <-chan time.Time
+	if m.Timeout > 0 {
+		timeout = time.After(m.Timeout)
+	}
+	go func() {
+		select {
+		case <-timeout:
+			_ = m.stop(0, nil, "timeout")
+		case <-m.finished:
+		}
+	}()
+	for delay := time.Duration(0); ; {
+		exit := m.awaitEnd()
+		if delay = m.nextDelay(exit, delay); delay == 0 || !m.pause(exit, delay) || !m.restart(exit) {
+			m.finish(exit)
+			m.hub.end(exit)
+			return
+		}
+	}
+}
+
+// awaitEnd waits for the end of the program and takes the container down.
+func (m *monitor) awaitEnd() *Exit {
+	l := m.life
+	status, err := l.c.Wait()
+	l.exit.set(status, err)
+	l.exit.OOMKilled = l.c.OOMKills() > 0
+	m.mu.Lock()
+	m.life = nil
+	l.exit.By = m.by
+	m.mu.Unlock()
+	close(l.ended)
+	if err := l.c.Delete(true); err != nil && l.exit.Error == "" {
+		l.exit.Error = err.Error()
+	}
+	l.io.drain(2 * time.Second)
+	m.log.finish()
+	return &l.exit
+}
+
+// set takes what wait4(2) said.
+func (e *Exit) set(status unix.WaitStatus, err error) {
+	e.FinishedAt = time.Now().UTC()
+	switch {
+	case err != nil:
+		e.Code, e.Error = 125, err.Error()
+	case status.Signaled():
+		e.Signal = int(status.Signal())
+		e.Code = 128 + e.Signal
+	default:
+		e.Code = status.ExitStatus()
+	}
+}
