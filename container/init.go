@@ -92,7 +92,8 @@ func (p *initProcess) readConfig() error {
 // joinKeyring: keys are not namespaced, so the caller's session keyring would be the container's.
 func (p *initProcess) joinKeyring() error {
 	err := trace.Step("keyctl JOIN_SESSION_KEYRING", "the caller's keys are not the container's").Do(func() error {
-		_, err := unix.KeyctlJoinSessionKeyring("")
+		// A null name makes an anonymous keyring; x/sys can only pass names.
+		_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
 		return err
 	})
 	if err == unix.ENOSYS || err == unix.EDQUOT || err == unix.EPERM {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -233,7 +234,8 @@ func (c *Container) clone(o *CreateOptions) error {
 	if err != nil {
 		return err
 	}
-	exe, err := high(program, len(files)+4)
+	// fork moves files that are in the way to numbers above all others.
+	exe, err := high(program, int(slices.Max(files))+len(files)+2)
 	if err != nil {
 		return err
 	}

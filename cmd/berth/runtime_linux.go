@@ -27,7 +27,6 @@ func playsRuntime() bool {
 	if os.Args[1] == "init" {
 		container.InitMain()
 	}
-	runtime.UnlockOSThread()
 	os.Exit(monitor.Main())
 	return true
 }

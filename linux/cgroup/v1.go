@@ -5,13 +5,13 @@ package cgroup
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/osthread"
 	"github.com/berth-containers/berth/internal/trace"
 )
 
@@ -66,18 +66,14 @@ func fillCpuset(dir string) error {
 // that its child is born there. Fork returns when the thread is gone from the group again, because until then it counts
 // as one of the group's processes, and would be frozen and killed with them.
 func (g *Group) Fork(fn func() error) error {
-	done := make(chan error)
 	var tid int
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	err := osthread.Run(func() error {
 		tid = unix.Gettid()
-		err := g.enterThread()
-		if err == nil {
-			err = fn()
+		if err := g.enterThread(); err != nil {
+			return err
 		}
-		done <- err
-	}()
-	err := <-done
+		return fn()
+	})
 	if !g.V2() {
 		for unix.Tgkill(unix.Getpid(), tid, 0) == nil {
 			time.Sleep(20 * time.Microsecond)
