@@ -181,6 +181,7 @@ func addUnder(root *cobra.Command, words []string, cmd *cobra.Command) {
 	}
 	_, rest, _ := strings.Cut(cmd.Use, " ")
 	cmd.Use = strings.TrimSpace(words[len(words)-1] + " " + rest)
+	cmd.DisableFlagsInUseLine = true
 	parent.AddCommand(cmd)
 }
 

@@ -59,7 +59,7 @@ func (p *initProcess) run() error {
 		return err
 	}
 	steps := []func() error{
-		p.joinKeyring, p.setTimeOffsets, p.setHostname, p.setSysctls, p.setOOMScore,
+		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,
 		p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges,
 		p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
@@ -100,6 +100,27 @@ func (p *initProcess) joinKeyring() error {
 		return nil // a kernel without keys, or an outer filter that denies them: nothing is shared
 	}
 	return errs.Wrap("join a new session keyring", err)
+}
+
+// setLoopback brings up the one link that a new network namespace has (netdevice(7)).
+func (p *initProcess) setLoopback() error {
+	if !p.fresh("network") {
+		return nil
+	}
+	err := trace.Step("ioctl SIOCSIFFLAGS", "programs of the container reach each other at 127.0.0.1", "link", "lo", "flags", "IFF_UP").Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		lo, err := unix.NewIfreq("lo")
+		if err != nil {
+			return err
+		}
+		lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+		return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+	})
+	return errs.Wrap("bring up loopback", err)
 }
 
 // setTimeOffsets makes the time namespace. Its offsets can be set until a process is in it, which the execve does.

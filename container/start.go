@@ -306,7 +306,8 @@ func cloneFlags(p *Plan) []string {
 
 func (c *Container) sysProcAttr() *syscall.SysProcAttr {
 	p := c.Made
-	sys := &syscall.SysProcAttr{Setsid: true}
+	// With a terminal init begins its session itself, as that terminal's owner.
+	sys := &syscall.SysProcAttr{Setsid: p.Process == nil || !p.Process.Terminal}
 	for _, n := range p.Namespaces {
 		if k, _ := namespace.ByName(n.Kind); n.Path == "" && n.Kind != "time" {
 			sys.Cloneflags |= k.Flag

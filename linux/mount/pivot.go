@@ -76,6 +76,20 @@ func Unmount(path string, flags int, why string) error {
 	return errs.Wrap("unmount "+path, err)
 }
 
+// detachAll unmounts the working directory's mount, with all that lies on it. A look-up of "." for umount2(2) goes up to
+// what is mounted on top last, so it is repeated until the working directory belongs to no mount of this namespace.
+func detachAll() error {
+	for n := 0; ; n++ {
+		err := unix.Unmount(".", unix.MNT_DETACH)
+		if err == unix.EINVAL && n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // PivotRoot makes a root, which must be a mount point, the root of this mount namespace; the old one is detached, so
 // that no name leads to the host's files any more (pivot_root(2), "pivot_root(".", ".")"). The working directory is the
 // new root then.
@@ -99,7 +113,7 @@ func PivotRoot(r *Root) error {
 		if err := unix.Mount("", ".", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 			return err
 		}
-		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		if err := detachAll(); err != nil {
 			return err
 		}
 		return unix.Chdir("/")

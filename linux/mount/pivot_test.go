@@ -4,8 +4,10 @@ package mount
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +70,25 @@ func pivot(t *testing.T, dir string) {
 	if err := tmp.Attach(sub, "test"); err != nil {
 		t.Fatal(err)
 	}
+	// A mount on top of the host's root: no look-up of / goes through it, but umount2(2) does.
+	over, err := Filesystem("tmpfs", "tmpfs", Options{})
+	attach(t, "/", over, err)
+	proc, err := OpenProcfs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	defer func() {
+		inside, err := proc.Open("thread-self/mountinfo", unix.O_RDONLY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer inside.Close()
+		b, err := io.ReadAll(inside)
+		if n := strings.Count(string(b), "\n"); err != nil || n != 2 {
+			t.Errorf("%d mounts are left, %v; want the root and one on it:\n%s", n, err, b)
+		}
+	}()
 	if err := PivotRoot(r); err != nil {
 		t.Fatal(err)
 	}
