@@ -1,0 +1,210 @@
+//go:build linux
+
+package ocicli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+func (p *program) printJSON(v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintf(p.out, "%s\n", b)
+	}
+	return err
+}
+
+func (p *program) state(c *call) error {
+	if err := p.parse(c, 1, 1); err != nil {
+		return err
+	}
+	ct, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	return p.printJSON(p.describe(ct))
+}
+
+// described is a state as runc prints it: the specification's, and a few keys more.
+type described struct {
+	specs.State
+	Rootfs  string    `json:"rootfs"`
+	Created time.Time `json:"created"`
+	Owner   string    `json:"owner"`
+}
+
+func (p *program) describe(ct *container.Container) described {
+	d := described{State: *ct.State(), Rootfs: ct.Plan().Root.Path, Created: ct.Created, Owner: "root"}
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		d.Owner = u.Username
+	}
+	return d
+}
+
+// parseSignal reads KILL, SIGKILL or 9.
+func parseSignal(s string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
+		return unix.Signal(n), nil
+	}
+	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")); sig != 0 {
+		return sig, nil
+	}
+	return 0, errs.Text(errs.Invalid, "unknown signal "+strconv.Quote(s))
+}
+
+func (p *program) kill(c *call) error {
+	all := c.Bool("all", false, "all processes of the container")
+	c.BoolVar(all, "a", false, "all processes of the container")
+	if err := p.parse(c, 1, 2); err != nil {
+		return err
+	}
+	sig := unix.SIGTERM
+	if c.NArg() == 2 {
+		var err error
+		if sig, err = parseSignal(c.Arg(1)); err != nil {
+			return err
+		}
+	}
+	ct, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	return ct.Kill(sig, *all)
+}
+
+func (p *program) remove(c *call) error {
+	force := c.Bool("force", false, "kill it first; one that is not there is no error")
+	c.BoolVar(force, "f", false, "kill it first; one that is not there is no error")
+	if err := p.parse(c, 1, 1); err != nil {
+		return err
+	}
+	ct, err := p.open(c)
+	switch {
+	case errs.Is(err, errs.NotFound) && *force:
+		return container.Remove(p.root, c.Arg(0)) // a creator that was killed early has left its folder
+	case err != nil && *force && !errs.Is(err, errs.Invalid):
+		return container.Remove(p.root, c.Arg(0))
+	case err != nil:
+		return err
+	}
+	return ct.Delete(*force)
+}
+
+func (p *program) list(c *call) error {
+	format := c.String("format", "table", "table or json")
+	c.StringVar(format, "f", "table", "table or json")
+	quiet := c.Bool("quiet", false, "only ids")
+	c.BoolVar(quiet, "q", false, "only ids")
+	if err := p.parse(c, 0, 0); err != nil {
+		return err
+	}
+	all, err := container.List(p.root)
+	if err != nil {
+		return err
+	}
+	var list []described
+	for _, ct := range all {
+		list = append(list, p.describe(ct))
+	}
+	switch {
+	case *quiet:
+		for _, d := range list {
+			fmt.Fprintln(p.out, d.ID)
+		}
+		return nil
+	case *format == "json":
+		b, err := json.Marshal(list)
+		if err == nil {
+			fmt.Fprintf(p.out, "%s\n", b)
+		}
+		return err
+	case *format != "table":
+		return errs.Text(errs.Invalid, "invalid format option")
+	}
+	w := tabwriter.NewWriter(p.out, 12, 1, 3, ' ', 0)
+	fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER")
+	for _, d := range list {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", d.ID, d.Pid, d.Status, d.Bundle, d.Created.Format(time.RFC3339Nano), d.Owner)
+	}
+	return w.Flush()
+}
+
+// ps shows processes by ps(1) of the host, or their pids.
+func (p *program) ps(c *call) error {
+	format := c.String("format", "table", "table or json")
+	c.StringVar(format, "f", "table", "table or json")
+	if err := p.parse(c, 1, -1); err != nil {
+		return err
+	}
+	ct, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	pids, err := ct.Group().Pids()
+	if err != nil {
+		return err
+	}
+	if *format == "json" {
+		b, err := json.Marshal(pids)
+		if err == nil {
+			fmt.Fprintf(p.out, "%s\n", b)
+		}
+		return err
+	}
+	args := c.Args()[1:]
+	if len(args) == 0 {
+		args = []string{"-ef"}
+	}
+	out, err := exec.Command("ps", args...).CombinedOutput()
+	if err != nil {
+		return errs.New(errs.Internal, "ps", fmt.Errorf("%w: %s", err, out))
+	}
+	lines := strings.Split(string(out), "\n")
+	column := slices.Index(strings.Fields(lines[0]), "PID")
+	if column < 0 {
+		return errs.Text(errs.Invalid, "couldn't find PID field in ps output")
+	}
+	fmt.Fprintln(p.out, lines[0])
+	for _, line := range lines[1:] {
+		if fields := strings.Fields(line); len(fields) > column {
+			if pid, err := strconv.Atoi(fields[column]); err == nil && slices.Contains(pids, pid) {
+				fmt.Fprintln(p.out, line)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *program) pause(c *call) error {
+	return p.change(c, (*container.Container).Pause)
+}
+
+func (p *program) resume(c *call) error {
+	return p.change(c, (*container.Container).Resume)
+}
+
+func (p *program) change(c *call, do func(*container.Container) error) error {
+	if err := p.parse(c, 1, 1); err != nil {
+		return err
+	}
+	ct, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	return do(ct)
+}
