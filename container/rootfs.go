@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
-	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/tty"
 )
@@ -240,8 +239,7 @@ func (r *rootfs) makeDevices() error {
 func (r *rootfs) device(d *Device) error {
 	err := unix.EPERM
 	if !r.has("user") {
-		e := trace.Step("mknod", "a device that the container may open", "path", d.Path, "dev", fmt.Sprintf("%d:%d", d.Major, d.Minor)).
-			Do(func() error { return r.root.Mknod(d.Path, d.Mode, unix.Mkdev(d.Major, d.Minor)) })
+		e := r.root.Mknod(d.Path, d.Mode, unix.Mkdev(d.Major, d.Minor))
 		if e == nil {
 			return r.own(d)
 		}

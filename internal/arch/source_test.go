@@ -11,7 +11,7 @@ import (
 
 const (
 	longestFunction = 80   // lines, from func to its closing brace
-	largestPackage  = 3000 // lines without tests and generated files
+	largestPackage  = 6000 // lines without tests and generated files
 	largestMap      = 32   // entries of a map that is built when a program starts
 )
 
@@ -80,6 +80,9 @@ func TestPackagesDoNothingAtStart(t *testing.T) {
 			continue
 		}
 		for _, decl := range f.ast.Decls {
+			if within(f.dir, "cmd") && isInit(decl) {
+				continue // a program decides what its main thread is for before main
+			}
 			for _, finding := range startWork(decl) {
 				t.Errorf("%s:%d: %s", f.name, f.line(finding.at), finding.what)
 			}
@@ -92,13 +95,15 @@ type finding struct {
 	what string
 }
 
+func isInit(decl ast.Decl) bool {
+	fn, ok := decl.(*ast.FuncDecl)
+	return ok && fn.Recv == nil && fn.Name.Name == "init"
+}
+
 // startWork finds what a declaration does before main.
 func startWork(decl ast.Decl) []finding {
-	if fn, ok := decl.(*ast.FuncDecl); ok {
-		if fn.Recv == nil && fn.Name.Name == "init" {
-			return []finding{{fn.Pos(), "init runs at every start: do it where it is needed"}}
-		}
-		return nil
+	if isInit(decl) {
+		return []finding{{decl.Pos(), "init runs at every start: do it where it is needed"}}
 	}
 	general, ok := decl.(*ast.GenDecl)
 	if !ok || general.Tok != token.VAR {
