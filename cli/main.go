@@ -42,12 +42,12 @@ type entry struct {
 func commands() []entry {
 	return []entry{
 		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"stop", newStop}, {"restart", newRestart}, {"kill", newKill},
-		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"attach", newAttach}, {"wait", newWait},
+		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"exec", newExec}, {"attach", newAttach}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"rename", newRename}, {"port", newPort},
 		{"images", newImages}, {"import", newImport}, {"explain", newExplain},
 		{"container run", newRun}, {"container create", newCreate}, {"container start", newStart}, {"container stop", newStop},
 		{"container restart", newRestart}, {"container kill", newKill}, {"container rm", newRemove}, {"container ls", newList},
-		{"container inspect", newContainerInspect}, {"container logs", newLogs}, {"container attach", newAttach}, {"container wait", newWait},
+		{"container inspect", newContainerInspect}, {"container logs", newLogs}, {"container exec", newExec}, {"container attach", newAttach}, {"container wait", newWait},
 		{"container pause", newPause}, {"container unpause", newUnpause}, {"container rename", newRename}, {"container port", newPort},
 		{"container prune", newContainerPrune},
 		{"image ls", newImages}, {"image import", newImport}, {"image inspect", newImageInspect},

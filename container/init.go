@@ -32,20 +32,28 @@ type initProcess struct {
 // InitMain is the first process of a container: it makes what is around it the container and executes the container's
 // program. It never returns. The calling goroutine must be locked to the main thread.
 func InitMain() {
+	runChild("init", (*initProcess).run)
+}
+
+// runChild is what first and further processes have in common: the configuration, and the report of what has failed.
+func runChild(part string, run func(*initProcess) error) {
 	debug.SetGCPercent(-1) // it is over before there is garbage to speak of
 	runtime.LockOSThread()
-	trace.Begin("init")
+	trace.Begin(part)
 	preserved, _ := strconv.Atoi(os.Getenv("BERTH_INIT"))
 	p := &initProcess{talk: channel(channelFD(preserved))}
 	unix.CloseOnExec(int(p.talk))
-	err := p.run()
+	err := p.begin()
+	if err == nil {
+		err = run(p)
+	}
 	// Only a failure comes here.
 	_ = p.talk.send(message{Kind: failed, Error: errs.ToWire(err), Steps: trace.Records()}, nil)
 	os.Exit(1)
 }
 
-// run reads as the list of what makes a container.
-func (p *initProcess) run() error {
+// begin comes before all that concerns the container.
+func (p *initProcess) begin() (err error) {
 	// Nobody in the container may trace this process or read its memory before it has become the container's program
 	// (CVE-2016-9962).
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -54,10 +62,12 @@ func (p *initProcess) run() error {
 	if err := p.readConfig(); err != nil {
 		return err
 	}
-	var err error
-	if p.proc, err = mount.OpenProcfs(); err != nil {
-		return err
-	}
+	p.proc, err = mount.OpenProcfs()
+	return err
+}
+
+// run reads as the list of what makes a container.
+func (p *initProcess) run() error {
 	steps := []func() error{
 		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,

@@ -20,13 +20,14 @@ type Session struct {
 	c       *Container
 	conn    *monitor.Conn
 	streams Streams
+	tty     bool // the keys that leave are those of a terminal
 }
 
 // Wait copies streams until the container's program ends, or the user leaves (ErrDetached).
 func (s *Session) Wait() (*Exit, error) {
 	defer s.conn.Close()
 	in := s.streams.Stdin
-	if in != nil && s.c.Tty {
+	if in != nil && s.tty {
 		keys, err := detachKeys(s.streams.DetachKeys)
 		if err != nil {
 			return nil, err
@@ -73,7 +74,7 @@ func (c *Container) Attach(s Streams) (*Session, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Session{c: c, conn: conn, streams: s}, nil
+	return &Session{c: c, conn: conn, streams: s, tty: c.Tty}, nil
 }
 
 func (c *Container) dial() (*monitor.Conn, error) {

@@ -103,7 +103,7 @@ func (c *Container) start(o StartOptions, lock *os.File) (*Session, error) {
 	if o.Streams == nil {
 		return nil, conn.Close()
 	}
-	return &Session{c: c, conn: conn, streams: *o.Streams}, nil
+	return &Session{c: c, conn: conn, streams: *o.Streams, tty: c.Tty}, nil
 }
 
 // connect gives the container a network namespace with its places in networks, if it has any.

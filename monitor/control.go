@@ -74,6 +74,9 @@ func (m *monitor) answer(conn *Conn) {
 			m.attend(conn, r)
 		}
 		return
+	case "exec":
+		m.exec(conn, r)
+		return
 	}
 	err = m.do(r)
 	_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(err)})

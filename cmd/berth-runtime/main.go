@@ -21,6 +21,8 @@ func main() {
 		switch os.Args[1] {
 		case "init":
 			container.InitMain()
+		case "exec":
+			container.ExecMain()
 		case "monitor":
 			os.Exit(monitor.Main())
 		}

@@ -16,7 +16,7 @@ func init() {
 }
 
 func isRuntime() bool {
-	return len(os.Args) == 2 && os.Args[0] == "berth-runtime" && (os.Args[1] == "init" || os.Args[1] == "monitor")
+	return len(os.Args) == 2 && os.Args[0] == "berth-runtime" && (os.Args[1] == "init" || os.Args[1] == "exec" || os.Args[1] == "monitor")
 }
 
 // playsRuntime is berth-runtime's part, when this program was started under its name by itself.
@@ -24,8 +24,11 @@ func playsRuntime() bool {
 	if !isRuntime() {
 		return false
 	}
-	if os.Args[1] == "init" {
+	switch os.Args[1] {
+	case "init":
 		container.InitMain()
+	case "exec":
+		container.ExecMain()
 	}
 	os.Exit(monitor.Main())
 	return true

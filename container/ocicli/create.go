@@ -116,7 +116,7 @@ func (p *program) runContainer(c *call) error {
 	if f.det {
 		return nil
 	}
-	go forward(ct, terminal, signals)
+	go forwardTo(func(sig unix.Signal) { _ = ct.Kill(sig, false) }, terminal, signals)
 	status, err := ct.Wait()
 	terminal.end(time.Second)
 	if !f.keep {
@@ -140,15 +140,15 @@ func exitCode(status unix.WaitStatus) int {
 	return status.ExitStatus()
 }
 
-// forward sends the program what this process is sent.
-func forward(ct *container.Container, t *terminal, signals <-chan os.Signal) {
+// forwardTo sends the program what this process is sent.
+func forwardTo(send func(unix.Signal), t *terminal, signals <-chan os.Signal) {
 	for s := range signals {
 		switch sig := s.(unix.Signal); sig {
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
 		case unix.SIGWINCH:
 			t.resize()
 		default:
-			_ = ct.Kill(sig, false)
+			send(sig)
 		}
 	}
 }

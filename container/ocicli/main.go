@@ -51,6 +51,7 @@ func commands() []command {
 		{"create", "create [options] ID", "create a container", (*program).create},
 		{"start", "start ID", "run the program of a created container", (*program).start},
 		{"run", "run [options] ID", "create and run a container", (*program).runContainer},
+		{"exec", "exec [options] ID COMMAND [ARG...]", "run a further program in a container", (*program).exec},
 		{"state", "state ID", "print the state of a container", (*program).state},
 		{"kill", "kill [options] ID [SIGNAL]", "send a signal to a container (default SIGTERM)", (*program).kill},
 		{"delete", "delete [options] ID", "delete what a container holds", (*program).remove},

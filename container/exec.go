@@ -1,0 +1,342 @@
+//go:build linux
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/cgroup"
+	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/linux/spawn"
+	"github.com/berth-containers/berth/linux/tty"
+)
+
+// ExecOptions say what is run in a running container.
+type ExecOptions struct {
+	Process *Process
+
+	Stdin, Stdout, Stderr *os.File // without a terminal; nil is /dev/null
+	ConsoleSocket         string   // with a terminal: its master is sent there; "" keeps it (Exec.Console)
+	PreserveFDs           int      // so many descriptors from 3 on are the program's
+	PidFile               string
+	IgnorePaused          bool   // wait until the container is resumed, instead of an error
+	Cgroup                string // below the container's own
+}
+
+// Exec is a further process in a container.
+type Exec struct {
+	pid     int
+	pidfd   *os.File
+	console *os.File
+	talk    channel
+}
+
+// Exec runs a further process in the container. It is in all of the container's namespaces and in its control group from
+// its first instruction on, and goes the last mile that the first process has gone. Exec returns when the program has
+// been executed.
+func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
+	switch s := c.Status(); {
+	case s == specs.StateStopped:
+		return nil, errs.Text(errs.Conflict, "cannot exec in a stopped container")
+	case s == statePaused && !o.IgnorePaused, s != specs.StateCreated && c.group.Frosty() && !o.IgnorePaused:
+		// A process that is born into a frozen group never runs, and we would wait for it for ever.
+		return nil, errs.Text(errs.Conflict, "cannot exec in a paused container (use --ignore-paused to override)")
+	}
+	// The process shares our memory for a moment, while it is in the container already (CVE-2016-9962).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, errs.Wrap("become untraceable", err)
+	}
+	group := c.group
+	if o.Cgroup != "" {
+		if group, err = cgroup.New(c.group.Path() + "/" + o.Cgroup); err != nil {
+			return nil, err
+		}
+		if !group.Exists() {
+			return nil, errs.New(errs.Invalid, "enter control group "+group.Path(), unix.ENOENT)
+		}
+	}
+	parent, child, err := pair()
+	if err != nil {
+		return nil, err
+	}
+	e := &Exec{talk: parent}
+	defer func() {
+		if err != nil {
+			e.abandon()
+		}
+	}()
+	err = c.spawn(e, &o, group, child)
+	child.close() // or we would never hear that the process has let go of it
+	if err != nil {
+		return nil, err
+	}
+	if err := e.prepare(&o); err != nil {
+		return nil, err
+	}
+	if o.PidFile != "" {
+		err = os.WriteFile(o.PidFile, []byte(strconv.Itoa(e.pid)), 0o644)
+	}
+	return e, errs.Wrap("write pid file", err)
+}
+
+// spawn makes the process.
+func (c *Container) spawn(e *Exec, o *ExecOptions, group *cgroup.Group, child channel) error {
+	program, err := sealed()
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	files, cleanup, err := c.execFiles(o, child)
+	defer cleanup()
+	if err != nil {
+		return err
+	}
+	ours, theirs, err := c.foreignNamespaces()
+	defer closeAll(ours)
+	defer closeAll(theirs)
+	if err != nil {
+		return err
+	}
+	list := &spawn.Program{}
+	for _, n := range theirs {
+		list.Setns(int(n.file.Fd()), n.kind.Flag, n.kind.Name)
+		if n.kind.Name == "user" {
+			list.BecomeRoot()
+		}
+	}
+	// No descriptor may lie where one that comes later is put.
+	high, err := above(files, 3+len(files))
+	defer closeFDs(high)
+	if err != nil {
+		return err
+	}
+	list.Files(high)
+	if err := list.Exec(int(program.Fd()), []string{"berth-runtime", "exec"}, initEnvironment(o.PreserveFDs)); err != nil {
+		return errs.Wrap("clone process", err)
+	}
+	dir, err := group.Dir()
+	if err != nil {
+		return err
+	}
+	if dir != nil {
+		defer dir.Close()
+	}
+	return group.Fork(func() error {
+		for _, n := range ours {
+			if err := namespace.Enter(n.file, n.kind); err != nil {
+				return err
+			}
+		}
+		err := trace.Step("clone3+setns+execveat", "born in the container's control group, it enters the container's namespaces", "flags", "CLONE_VFORK,CLONE_PIDFD", "cgroup", group.Path()).
+			Do(func() (err error) {
+				e.pid, e.pidfd, err = list.Start(dir)
+				return err
+			})
+		return errs.Wrap("clone process", err)
+	})
+}
+
+// opened is a namespace of the container.
+type opened struct {
+	kind namespace.Kind
+	file *os.File
+}
+
+func closeAll(list []opened) {
+	for _, n := range list {
+		n.file.Close()
+	}
+}
+
+// foreignNamespaces opens the container's namespaces that are not ours: those that a thread of ours may enter, whose
+// children are born there, and those that only a process without threads may enter.
+func (c *Container) foreignNamespaces() (ours, theirs []opened, err error) {
+	self := os.Getpid()
+	for _, k := range namespace.Kinds {
+		if !k.Supported() || namespace.Same(self, c.Init, k) {
+			continue
+		}
+		f, err := namespace.Open(c.Init, k)
+		if err != nil {
+			return ours, theirs, err
+		}
+		switch k.Name {
+		case "user", "mount", "time":
+			theirs = append(theirs, opened{k, f})
+		default:
+			ours = append(ours, opened{k, f})
+		}
+	}
+	if !c.alive() { // the number may mean another process by now
+		return ours, theirs, errs.Text(errs.Conflict, "cannot exec in a stopped container")
+	}
+	return ours, theirs, nil
+}
+
+// execFiles lays out the descriptors of the process, as initFiles does.
+func (c *Container) execFiles(o *ExecOptions, child channel) (files []int, cleanup func(), err error) {
+	var mine []*os.File
+	cleanup = func() {
+		for _, f := range mine {
+			f.Close()
+		}
+	}
+	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+		if f == nil || o.Process.Terminal {
+			if f, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+				return nil, cleanup, errs.Wrap("open /dev/null", err)
+			}
+			mine = append(mine, f)
+		}
+		files = append(files, int(f.Fd()))
+	}
+	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
+		files = append(files, fd)
+	}
+	config := initConfig{Plan: &Plan{Process: o.Process, Seccomp: c.Made.Seccomp}, Preserved: o.PreserveFDs}
+	f, err := configFile(&config)
+	if err != nil {
+		return nil, cleanup, err
+	}
+	mine = append(mine, f)
+	return append(files, int(child), int(f.Fd())), cleanup, nil
+}
+
+// above duplicates descriptors to numbers that are not below a bound.
+func above(fds []int, bound int) (out []int, err error) {
+	for _, fd := range fds {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, bound)
+		if err != nil {
+			return out, errs.New(errs.Internal, "keep descriptor", fmt.Errorf("fcntl: %w", err))
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// prepare talks with the process until it has executed its program.
+func (e *Exec) prepare(o *ExecOptions) error {
+	for {
+		m, file, err := e.talk.receive()
+		if err != nil {
+			return err
+		}
+		if m == nil { // the channel has closed with the execve, or the process is gone: Wait tells
+			e.talk.close()
+			e.talk = -1
+			return nil
+		}
+		trace.Import(m.Steps)
+		switch m.Kind {
+		case failed:
+			return m.Error.Err()
+		case ready:
+			if file != nil && o.ConsoleSocket != "" {
+				err := tty.SendConsole(o.ConsoleSocket, file)
+				file.Close()
+				if err != nil {
+					return err
+				}
+			} else {
+				e.console = file
+			}
+			if err := e.talk.proceed(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (e *Exec) abandon() {
+	if e.pid > 0 {
+		_ = unix.Kill(e.pid, unix.SIGKILL)
+		_, _ = e.Wait()
+	}
+	if e.talk >= 0 {
+		e.talk.close()
+	}
+	e.Close()
+}
+
+// Close gives back what is open of the process. It does not end it.
+func (e *Exec) Close() {
+	for _, f := range []*os.File{e.pidfd, e.console} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Pid is the process's pid on the host.
+func (e *Exec) Pid() int { return e.pid }
+
+// PidFD is a descriptor of the process (pidfd_open(2)).
+func (e *Exec) PidFD() *os.File { return e.pidfd }
+
+// Console is the master of the process's terminal; nil without one, or when it was sent to a socket.
+func (e *Exec) Console() *os.File { return e.console }
+
+// Wait reaps the process.
+func (e *Exec) Wait() (unix.WaitStatus, error) {
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(e.pid, &status, unix.WALL, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return status, errs.Wrap("wait for process", err)
+	}
+}
+
+// ExecMain is the process's side of Exec: it is in the container already. It never returns. The calling goroutine must
+// be locked to the main thread.
+func ExecMain() {
+	runChild("exec", func(p *initProcess) error {
+		for _, step := range []func() error{
+			p.joinKeyring, p.setOOMScore, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges,
+			p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
+		} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return p.execute()
+	})
+}
+
+// openTerminal makes a terminal in the container's devpts.
+func (p *initProcess) openTerminal() error {
+	if !p.Process.Terminal {
+		return nil
+	}
+	pts, err := os.OpenFile("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errs.Wrap("open terminal", err)
+	}
+	defer pts.Close()
+	p.console, p.slave, err = tty.Open(pts, p.Process.Width, p.Process.Height)
+	return err
+}
+
+// beginSession: signals of the caller's terminal do not reach the process.
+func (p *initProcess) beginSession() error {
+	if p.Process.Terminal {
+		return nil // TakeControl does it
+	}
+	_, err := unix.Setsid()
+	return errs.Wrap("begin session", err)
+}

@@ -1,0 +1,85 @@
+//go:build linux
+
+package engine
+
+import (
+	"path"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/caps"
+	"github.com/berth-containers/berth/monitor"
+)
+
+// Exec runs a further process in a running container. With streams its session is returned; with Detach it is nil.
+func (c *Container) Exec(cfg ExecConfig, streams *Streams) (*Session, error) {
+	if len(cfg.Cmd) == 0 {
+		return nil, errs.Text(errs.Invalid, "No exec command specified")
+	}
+	status, _, _ := c.now()
+	if status != nil && status.Phase == monitor.Paused {
+		return nil, errs.Text(errs.Conflict, "Container "+c.ID+" is paused, unpause the container before exec")
+	}
+	p, err := c.execProcess(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	r := monitor.Request{Op: "exec", Process: p, Detach: cfg.Detach}
+	if streams != nil {
+		r.Stdin, r.Stdout, r.Stderr = streams.Stdin != nil, streams.Stdout != nil, streams.Stderr != nil
+	}
+	if size := cfg.ConsoleSize; size != nil {
+		r.Size = &Size{Height: uint16(size[0]), Width: uint16(size[1])}
+	}
+	if _, err := conn.Ask(r); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if cfg.Detach || streams == nil {
+		return nil, conn.Close()
+	}
+	return &Session{c: c, conn: conn, streams: *streams, tty: cfg.Tty}, nil
+}
+
+// execProcess says what runs: by the container's rules, with its environment under the new one.
+func (c *Container) execProcess(cfg *ExecConfig) (*container.Process, error) {
+	name := cfg.User
+	if name == "" {
+		name = c.Process.User
+	}
+	var groups []string
+	if cfg.User == "" {
+		groups = c.HostConfig.GroupAdd
+	}
+	u, home, err := c.findUser(name, groups)
+	if err != nil {
+		return nil, err
+	}
+	cwd := c.Process.Cwd
+	if cfg.WorkingDir != "" {
+		cwd = path.Join("/", cfg.WorkingDir)
+	}
+	o, err := c.securityOptions()
+	if err != nil {
+		return nil, err
+	}
+	set := c.capabilities(o)
+	if cfg.Privileged {
+		set = caps.All()
+	}
+	held := set
+	if u.UID != 0 && !cfg.Privileged {
+		held = nil
+	}
+	return container.NewProcess(&specs.Process{
+		Args: cfg.Cmd, Cwd: cwd, Terminal: cfg.Tty, User: u, NoNewPrivileges: o.noNewPrivileges, Rlimits: c.rlimits(),
+		Env:          c.environment(home, cfg.Tty, mergeEnv(c.Process.Env, cfg.Env)),
+		Capabilities: &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held},
+	})
+}

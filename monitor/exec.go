@@ -1,0 +1,79 @@
+//go:build linux
+
+package monitor
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+// exec runs a further program in the container. Its client is told the pid, then has its streams, then its end. One
+// that leaves does not end it.
+func (m *monitor) exec(conn *Conn, r Request) {
+	s, e, err := m.execute(r)
+	if err != nil {
+		_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(err)})
+		conn.Close()
+		return
+	}
+	s.resize(r.Size)
+	_ = conn.sendJSON(frameReply, Reply{Pid: e.Pid()})
+	attached := !r.Detach
+	if attached {
+		go conn.readInput(r, true, func() *stdio { return s })
+	} else {
+		conn.Close()
+	}
+	s.copyTo(func(kind byte, b []byte) {
+		if attached && (kind == frameStdout && r.Stdout || kind == frameStderr && r.Stderr) {
+			_ = conn.sendFrame(kind, b)
+		}
+	})
+	exit := awaitExec(e)
+	s.drain(2 * time.Second)
+	if attached {
+		_ = conn.sendJSON(frameEnd, exit)
+		conn.Close()
+	}
+}
+
+// execute starts the program with streams of its own.
+func (m *monitor) execute(r Request) (*stdio, *container.Exec, error) {
+	l, err := m.current()
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &stdio{}
+	o := container.ExecOptions{Process: r.Process}
+	if !r.Process.Terminal {
+		if s, err = openPipes(r.Stdin); err != nil {
+			return nil, nil, err
+		}
+		o.Stdin, o.Stdout, o.Stderr = s.theirs[0], s.theirs[1], s.theirs[2]
+	}
+	e, err := l.c.Exec(o)
+	if err != nil {
+		s.close()
+		return nil, nil, err
+	}
+	s.handedOver()
+	if r.Process.Terminal {
+		if err := s.useTerminal(e.Console()); err != nil {
+			_ = unix.Kill(e.Pid(), unix.SIGKILL)
+			_, _ = e.Wait()
+			return nil, nil, err
+		}
+	}
+	return s, e, nil
+}
+
+func awaitExec(e *container.Exec) *Exit {
+	exit := &Exit{}
+	status, err := e.Wait()
+	exit.set(status, err)
+	return exit
+}
