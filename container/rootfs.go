@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/osthread"
 	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/tty"
 )
 
@@ -197,6 +199,9 @@ func (r *rootfs) bind(m *Mount, o mount.Options) error {
 	}
 	defer target.Close()
 	tree, err := mount.Bind(src, o.Recursive)
+	if errors.Is(err, unix.EINVAL) && foreign(m.Source) {
+		tree, err = bindForeign(m.Source, o.Recursive)
+	}
 	if err != nil {
 		return err
 	}
@@ -215,6 +220,45 @@ func (r *rootfs) bind(m *Mount, o mount.Options) error {
 		return tree.SetPropagation(unix.MS_PRIVATE, true)
 	}
 	return spread(tree, o)
+}
+
+// foreign reports whether a source is in another process's mount namespace: /proc/PID/root/….
+func foreign(source string) bool {
+	parts := strings.SplitN(source, "/", 5)
+	return len(parts) == 5 && parts[1] == "proc" && parts[3] == "root"
+}
+
+// bindForeign takes a mount out of another process's mount namespace, which only a thread in that namespace can do. No
+// link on the way is followed: the other container's processes could change it.
+func bindForeign(source string, recursive bool) (tree *mount.Tree, err error) {
+	parts := strings.SplitN(source, "/", 5)
+	pid, err := strconv.Atoi(parts[2])
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "mount "+source, err)
+	}
+	kind, _ := namespace.ByName("mount")
+	ns, err := namespace.Open(pid, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	err = osthread.Run(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return errs.Wrap("unshare working directory", err)
+		}
+		if err := namespace.Enter(ns, kind); err != nil {
+			return err
+		}
+		fd, err := unix.Openat2(unix.AT_FDCWD, "/"+parts[4], &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
+		if err != nil {
+			return errs.New(errs.Invalid, "mount "+source, err)
+		}
+		at := os.NewFile(uintptr(fd), source)
+		defer at.Close()
+		tree, err = mount.Bind(at, recursive)
+		return err
+	})
+	return tree, err
 }
 
 // makeDevices makes the device nodes and links of /dev.

@@ -69,10 +69,11 @@ func (m *monitor) answer(conn *Conn) {
 	}
 	switch r.Op {
 	case "attach", "wait":
-		m.hub.add(conn, r)
-		if conn.sendJSON(frameReply, Reply{}) == nil {
-			m.attend(conn, r)
+		if conn.sendJSON(frameReply, Reply{}) != nil || !m.hub.add(conn, r) {
+			conn.Close() // also when the end has been told already: whoever asked finds it written down
+			return
 		}
+		m.attend(conn, r)
 		return
 	case "exec":
 		m.exec(conn, r)

@@ -117,6 +117,7 @@ func (m *monitor) attachFirst(conn *Conn, r Request) {
 		m.observer.Close()
 	}
 	_ = conn.sendJSON(frameReply, Reply{Pid: m.status.Pid, Steps: trace.Records()})
+	m.copyOutput()
 	if attached {
 		go m.attend(conn, r)
 	} else {
@@ -184,13 +185,17 @@ func (m *monitor) mountRoot() (*mount.Tree, error) {
 	return mount.Overlay(o)
 }
 
-// start lets the created program run.
-func (m *monitor) start() error {
-	l := m.life
-	l.io.copyTo(func(kind byte, b []byte) {
+// copyOutput begins to take what the program writes. Until then it waits in the pipes.
+func (m *monitor) copyOutput() {
+	m.life.io.copyTo(func(kind byte, b []byte) {
 		m.log.write(kind, b[headerSize:])
 		m.hub.send(kind, b)
 	})
+}
+
+// start lets the created program run.
+func (m *monitor) start() error {
+	l := m.life
 	if err := l.c.Start(); err != nil {
 		return err
 	}

@@ -66,5 +66,6 @@ func (m *monitor) restart(exit *Exit) bool {
 		exit.Code, exit.Error, exit.FinishedAt = 125, err.Error(), time.Now().UTC()
 		return false
 	}
+	m.copyOutput()
 	return true
 }

@@ -181,15 +181,21 @@ func (s *stdio) resize(size *Size) {
 type hub struct {
 	sync.Mutex
 	clients map[*Conn]Request
+	ended   bool
 }
 
-func (h *hub) add(c *Conn, r Request) {
+// add attaches somebody; false when the container has ended.
+func (h *hub) add(c *Conn, r Request) bool {
 	h.Lock()
 	defer h.Unlock()
+	if h.ended {
+		return false
+	}
 	if h.clients == nil {
 		h.clients = map[*Conn]Request{}
 	}
 	h.clients[c] = r
+	return true
 }
 
 func (h *hub) drop(c *Conn) {
@@ -225,5 +231,5 @@ func (h *hub) end(exit *Exit) {
 		_ = c.sendJSON(frameEnd, exit)
 		c.Close()
 	}
-	h.clients = nil
+	h.clients, h.ended = nil, true
 }
