@@ -1,0 +1,148 @@
+//go:build linux
+
+package test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/berth-containers/berth/linux/cgroup"
+)
+
+// TestScripts runs the sessions of scripts/. Each has an engine of its own. Commands beside testscript's own:
+//
+//	status N COMMAND...     the command ends with exit status N
+//	eventually COMMAND...   the command succeeds within ten seconds
+//	shell 'SCRIPT'          runs a line of sh
+//	clean                   nothing of a container is left
+//
+// Conditions: [v1] and [v2], the version of control groups; [prog:NAME], as testscript's exec.
+func TestScripts(t *testing.T) {
+	mode, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "scripts",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			env.Setenv("BERTH_ROOT", filepath.Join(env.WorkDir, "root"))
+			env.Setenv("BERTH_STATE", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("HOME", env.WorkDir)
+			env.Values["traces"] = traces()
+			env.Defer(func() {
+				cmd := exec.Command("sh", "-c", "berth ps -aq | xargs -r berth rm -f")
+				cmd.Env = env.Vars
+				_ = cmd.Run()
+			})
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "v1":
+				return mode != cgroup.V2, nil
+			case "v2":
+				return mode == cgroup.V2, nil
+			}
+			if program, ok := strings.CutPrefix(name, "prog:"); ok {
+				_, err := exec.LookPath(program)
+				return err == nil, nil
+			}
+			return false, errors.New("unknown condition " + name)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status": status, "eventually": eventually, "shell": shell, "clean": clean,
+		},
+	})
+}
+
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || neg {
+		ts.Fatalf("usage: status N COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var ended *exec.ExitError
+		if !errors.As(err, &ended) {
+			ts.Fatalf("%v", err)
+		}
+		got = ended.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	until := time.Now().Add(10 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(until) {
+			ts.Fatalf("after ten seconds: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func shell(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("sh", "-c", strings.Join(args, " "))
+	if (err != nil) != neg {
+		ts.Fatalf("sh: %v", err)
+	}
+}
+
+// clean looks for what containers of this script have left: on the host, and in the engine's folders.
+func clean(ts *testscript.TestScript, neg bool, args []string) {
+	before := ts.Value("traces").(map[string]bool)
+	var left []string
+	for range 100 { // what is being ended may take a moment
+		left = nil
+		for _, what := range newTraces(before) {
+			left = append(left, what)
+		}
+		for _, dir := range []string{"root/containers", "root/names", "state/containers", "state/runtime", "state/netns", "state/endpoints"} {
+			entries, err := os.ReadDir(ts.MkAbs(dir))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				ts.Check(err)
+			}
+			for _, e := range entries {
+				left = append(left, dir+"/"+e.Name())
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	slices.Sort(left)
+	ts.Fatalf("left behind:\n%s", strings.Join(left, "\n"))
+}
+
+// berth runs a command of an engine and returns its output.
+func berth(t *testing.T, root string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "berth"), append([]string{"--root", root + "/root", "--state", root + "/state"}, args...)...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		t.Fatal(err)
+	}
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+}
