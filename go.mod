@@ -3,6 +3,7 @@ module github.com/berth-containers/berth
 go 1.26.0
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/cyphar/filepath-securejoin v0.7.0
 	github.com/docker/go-units v0.5.0
 	github.com/google/nftables v0.3.0

@@ -47,7 +47,7 @@ func (t *table) print(w io.Writer, format string, rows []any) error {
 	case strings.HasPrefix(format, "table "):
 		return t.printTable(w, strings.TrimSpace(strings.TrimPrefix(format, "table ")), rows)
 	}
-	tmpl, err := parseTemplate(format)
+	tmpl, err := parseTemplate(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,6 @@ func (h headRow) Label(name string) string {
 }
 
 func parseTemplate(text string) (*template.Template, error) {
-	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
 	tmpl, err := template.New("").Funcs(template.FuncMap{
 		"json": func(v any) (string, error) {
 			var b strings.Builder

@@ -75,26 +75,27 @@ func Main(args []string) int {
 		return runRemote(host, rest)
 	}
 	root := a.rootCommand()
-	build, words := a.find(args)
+	args = joinWords(args)
+	build, words, at := a.find(args)
 	if build == nil || wantsAll(args) {
 		a.addAll(root)
 	} else {
 		addUnder(root, words, build(a))
 	}
-	root.SetArgs(spelled(root, words, joinWords(args)))
+	root.SetArgs(spelled(root, words, args, at))
 	return a.exit(root.ExecuteContext(context.Background()))
 }
 
-// spelled replaces the spellings with one dash of run and create.
-func spelled(root *cobra.Command, words, args []string) []string {
+// spelled replaces the spellings with one dash of run and create, whose options begin at an index.
+func spelled(root *cobra.Command, words, args []string, at int) []string {
 	if len(words) == 0 || words[len(words)-1] != "run" && words[len(words)-1] != "create" || len(words) == 2 && words[0] != "container" {
 		return args
 	}
-	cmd, rest, err := root.Find(args)
-	if err != nil || len(rest) > len(args) {
+	cmd, _, err := root.Find(words)
+	if err != nil {
 		return args
 	}
-	return append(append([]string{}, args[:len(args)-len(rest)]...), singleDash(cmd.Flags(), rest)...)
+	return append(append([]string{}, args[:at]...), singleDash(cmd.Flags(), args[at:])...)
 }
 
 // wantsAll reports whether a call needs the names of all commands.
@@ -111,9 +112,9 @@ func wantsAll(args []string) bool {
 	return false
 }
 
-// find finds the command that a call names.
-func (a *app) find(args []string) (func(*app) *cobra.Command, []string) {
-	words := []string{}
+// find finds the command that a call names, its words, and where what follows them begins.
+func (a *app) find(args []string) (build func(*app) *cobra.Command, name []string, at int) {
+	words, ends := []string{}, []int{}
 	for i := 0; i < len(args) && len(words) < 2; i++ {
 		arg := args[i]
 		if strings.HasPrefix(arg, "-") {
@@ -125,7 +126,7 @@ func (a *app) find(args []string) (func(*app) *cobra.Command, []string) {
 			}
 			continue
 		}
-		words = append(words, arg)
+		words, ends = append(words, arg), append(ends, i+1)
 	}
 	for n := len(words); n > 0; n-- {
 		name := strings.Join(words[:n], " ")
@@ -134,11 +135,11 @@ func (a *app) find(args []string) (func(*app) *cobra.Command, []string) {
 		}
 		for _, e := range commands() {
 			if e.name == name {
-				return e.build, strings.Fields(name)
+				return e.build, strings.Fields(name), ends[n-1]
 			}
 		}
 	}
-	return nil, nil
+	return nil, nil, 0
 }
 
 func globalTakesValue(arg string) bool {

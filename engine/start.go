@@ -294,11 +294,15 @@ func (c *Container) repair() {
 	if status, _, _ := c.now(); status != nil || !exists(c.runDir()) {
 		return
 	}
+	last := monitor.LastStatus(c.runDir())
 	c.clean()
 	if c.HostConfig.AutoRemove {
 		c.erase()
 		return
 	}
 	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}
+	if last != nil {
+		exit.StartedAt, exit.Restarts = last.StartedAt, last.Restarts
+	}
 	_ = atomicfile.WriteJSON(filepath.Join(c.dataDir(), exitFile), &exit, atomicfile.Fast)
 }

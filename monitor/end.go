@@ -26,9 +26,18 @@ func (m *monitor) finish(exit *Exit) {
 		m.control.Close()
 	}
 	m.Undo.Run()
+	m.leave()
 	for _, path := range m.Remove {
 		_ = os.RemoveAll(path)
 	}
+	for fd := heldFDs; fd < heldFDs+m.Held; fd++ {
+		_ = unix.Flock(fd, unix.LOCK_UN) // a start of the container need not wait for the end of this process
+		unix.Close(fd)
+	}
+}
+
+// leave removes the folder by which the monitor is found.
+func (m *monitor) leave() {
 	_ = trace.Step("unlink", "nothing of the running container is left", "dir", m.Dir).Do(func() error { return os.RemoveAll(m.Dir) })
 }
 

@@ -40,6 +40,7 @@ func Launch(cfg *Config, r Request, held ...*os.File) (*Conn, error) {
 	if err != nil {
 		return nil, errs.Wrap("start monitor", err)
 	}
+	cfg.Held = len(held)
 	if observer := trace.Observer(); observer != nil {
 		cfg.Observer = heldFDs + len(held)
 		held = append(held, observer)

@@ -51,8 +51,9 @@ func Main() int {
 	trace.Begin("monitor")
 	// Nothing that we hold is for those that we start.
 	_ = unix.CloseRange(connFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	// What ends a session or a terminal must not end the container; who wants that asks us.
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
+	// What ends a session or a terminal must not end the container; who wants that asks us. They are caught and not
+	// ignored, because the container's program would inherit that.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
 	conn, err := newConn(connFD)
 	if err != nil {
 		return 1

@@ -75,6 +75,15 @@ func ReadStatus(dir string) (s *Status, orphan bool, err error) {
 	return nil, s.Pid > 0 && lives(s.Pid, s.PidSince), nil
 }
 
+// LastStatus reads what a monitor said last, whether it lives or not; nil when it has said nothing.
+func LastStatus(dir string) *Status {
+	s := new(Status)
+	if atomicfile.ReadJSON(filepath.Join(dir, statusFile), s) != nil {
+		return nil
+	}
+	return s
+}
+
 func lives(pid int, since uint64) bool {
 	start, running := container.StartTime(pid)
 	return running && start == since

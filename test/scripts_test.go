@@ -35,6 +35,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "scripts",
 		Setup: func(env *testscript.Env) error {
+			// Users of containers' user namespaces must reach the files that are mounted.
+			for _, dir := range []string{env.WorkDir, filepath.Dir(env.WorkDir)} {
+				if err := os.Chmod(dir, 0o711); err != nil {
+					return err
+				}
+			}
 			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 			env.Setenv("BERTH_ROOT", filepath.Join(env.WorkDir, "root"))
 			env.Setenv("BERTH_STATE", filepath.Join(env.WorkDir, "state"))
@@ -86,6 +92,12 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	switch args[0] {
+	case "exec":
+		args = args[1:]
+	case "shell":
+		args = []string{"sh", "-c", strings.Join(args[1:], " ")}
+	}
 	until := time.Now().Add(10 * time.Second)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
