@@ -92,10 +92,6 @@ func Create(o CreateOptions) (_ *Container, err error) {
 	if err := c.makeGroup(); err != nil {
 		return nil, err
 	}
-	// From here on a killed creator's half can be found and removed.
-	if err := c.save(); err != nil {
-		return nil, err
-	}
 	if err := c.clone(&o); err != nil {
 		return nil, err
 	}
@@ -154,6 +150,10 @@ func (c *Container) makeGroup() error {
 		}
 	}
 	c.group, c.Cgroup = g, g.State()
+	// From here on a killed creator's half can be found and removed.
+	if err := c.save(); err != nil {
+		return err
+	}
 	if err := g.Create(); err != nil {
 		return err
 	}

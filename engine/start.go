@@ -270,9 +270,8 @@ func (c *Container) health() *monitor.Health {
 func (c *Container) clean() {
 	if heart, err := container.Open(c.e.runtimeRoot(), c.ID); err == nil {
 		_ = heart.Delete(true)
-	} else if !errs.Is(err, errs.NotFound) {
-		_ = container.Remove(c.e.runtimeRoot(), c.ID)
 	}
+	_ = container.Remove(c.e.runtimeRoot(), c.ID) // also what has no state yet
 	c.e.networks.Detach(c.ID)
 	if netns := c.e.netnsPath(c.ID); exists(netns) {
 		undo := monitor.Undo{Unmount: []string{netns}}

@@ -18,6 +18,9 @@ import (
 // of the end finds nothing left.
 func (m *monitor) finish(exit *Exit) {
 	close(m.finished)
+	m.mu.Lock()
+	m.gone = true
+	m.mu.Unlock()
 	exit.Restarts = m.status.Restarts
 	if m.Exit != "" {
 		_ = atomicfile.WriteJSON(m.Exit, exit, atomicfile.Fast)

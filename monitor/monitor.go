@@ -31,6 +31,7 @@ type monitor struct {
 	mu       sync.Mutex // of all below
 	status   Status
 	life     *life // nil between two lives of the container
+	gone     bool  // the folder is being removed: nothing is written to it any more
 	stopped  bool  // somebody has asked for the end: no further life
 	by       string
 	ending   chan struct{} // closed when stopped becomes true
@@ -130,7 +131,11 @@ func (m *monitor) attachFirst(conn *Conn, r Request) {
 
 // keepTrace writes what was done for the start, for `explain`, and forgets it.
 func (m *monitor) keepTrace() {
-	_ = atomicfile.WriteJSON(filepath.Join(m.Dir, traceFile), append(m.Steps, trace.Records()...), atomicfile.Fast)
+	m.mu.Lock()
+	if !m.gone {
+		_ = atomicfile.WriteJSON(filepath.Join(m.Dir, traceFile), append(m.Steps, trace.Records()...), atomicfile.Fast)
+	}
+	m.mu.Unlock()
 	trace.Reset()
 	m.Steps = nil
 	debug.FreeOSMemory()

@@ -89,7 +89,11 @@ func lives(pid int, since uint64) bool {
 	return running && start == since
 }
 
+// publish writes the status. The caller holds mu.
 func (m *monitor) publish() error {
+	if m.gone {
+		return nil
+	}
 	m.status.Monitor = os.Getpid()
 	if m.status.Since == 0 {
 		m.status.Since, _ = container.StartTime(m.status.Monitor)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
@@ -177,7 +179,11 @@ func (s *Store) Get(name string) (*Network, error) {
 
 // createDefault makes the network "bridge"; of several processes that find it missing one makes it.
 func (s *Store) createDefault() (*Network, error) {
-	n, err := s.Create(Network{Name: DefaultName, Bridge: "berth0"})
+	bridge := "berth0"
+	if _, err := netlink.LinkByName(bridge); err == nil {
+		bridge = "" // another engine's, with other folders: two networks on one bridge would be none
+	}
+	n, err := s.Create(Network{Name: DefaultName, Bridge: bridge})
 	if errs.Is(err, errs.Conflict) {
 		n = new(Network)
 		err = atomicfile.ReadJSON(s.file(DefaultName), n)

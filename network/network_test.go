@@ -284,7 +284,7 @@ func TestDefinitions(t *testing.T) {
 	if _, err := netlink.LinkByName(a.Bridge); err == nil {
 		t.Error("the bridge stayed")
 	}
-	if _, err := l.Get("a"); !errs.Is(err, errs.NotFound) {
+	if _, err := l.Get(a.ID); !errs.Is(err, errs.NotFound) { // its name might be the beginning of another's id
 		t.Errorf("removed and found: %v", err)
 	}
 	if all, _ := l.List(); len(all) != 1 || all[0].Name != "b" {

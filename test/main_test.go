@@ -3,6 +3,7 @@
 package test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -87,6 +88,11 @@ func runInside(m *testing.M) int {
 	}
 	if err := loopbackUp(); err != nil {
 		fmt.Println("bring up loopback:", err)
+		return 1
+	}
+	// One script after the other: what one looks for on the host must not be another's, and there is one firewall.
+	if err := flag.Set("test.parallel", "1"); err != nil {
+		fmt.Println(err)
 		return 1
 	}
 	before := traces()
