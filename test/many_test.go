@@ -46,13 +46,17 @@ func leavesNothing(t *testing.T, root string, before map[string]bool) {
 
 // Many containers at once, of several command lines: each has its own output and status, and nothing is left.
 func TestManyContainersAtOnce(t *testing.T) {
-	root, before := t.TempDir(), traces()
+	root, before := newRoot(t), traces()
 	if _, errOut, code := berth(t, root, "run", "--rm", "--net", "none", "/bin/true"); code != 0 {
 		t.Fatal(errOut)
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 8)
-	for i := range 200 {
+	n := 200
+	if testing.Short() {
+		n = 16
+	}
+	for i := range n {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -69,7 +73,7 @@ func TestManyContainersAtOnce(t *testing.T) {
 // Whatever process dies at whichever step of a start, the next command cleans up: no control group, mount, process or
 // name is left after rm.
 func TestKilledAtEveryStep(t *testing.T) {
-	root, before := t.TempDir(), traces()
+	root, before := newRoot(t), traces()
 	if _, errOut, code := berth(t, root, "run", "--rm", "--net", "none", "/bin/true"); code != 0 {
 		t.Fatal(errOut)
 	}

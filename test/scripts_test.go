@@ -145,6 +145,19 @@ func clean(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("left behind:\n%s", strings.Join(left, "\n"))
 }
 
+// newRoot makes the folder of an engine, whose containers are removed at the end also of a test that has failed.
+func newRoot(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	t.Cleanup(func() {
+		ids, _, _ := berth(t, root, "ps", "-aq")
+		for _, id := range strings.Fields(ids) {
+			_, _, _ = berth(t, root, "rm", "-f", id)
+		}
+	})
+	return root
+}
+
 // berth runs a command of an engine and returns its output.
 func berth(t *testing.T, root string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()

@@ -102,7 +102,7 @@ func (u *user) leaves() int {
 
 // A shell at a real terminal: it has job control, knows the window, and Ctrl-C reaches what runs in it.
 func TestShellAtATerminal(t *testing.T) {
-	root := t.TempDir()
+	root := newRoot(t)
 	u := sit(t, root, "run", "-ti", "--rm", "--net", "none", "/bin/sh")
 	u.sees("# ")
 	u.types("stty size; tty\n")
@@ -113,8 +113,8 @@ func TestShellAtATerminal(t *testing.T) {
 	}
 	u.types("until stty size | grep '44 111'; do sleep 0.05; done\n")
 	u.sees("\n44 111")
-	u.types("sleep 1000\n")
-	u.sees("sleep 1000\r\n")
+	u.types("sh -c 'echo up$((1+1)); exec sleep 1000'\n")
+	u.sees("up2")
 	u.types("\x03")
 	u.types("echo after$((1+1))\n")
 	u.sees("after2")
@@ -128,7 +128,7 @@ func TestShellAtATerminal(t *testing.T) {
 
 // The keys that leave a container leave it running; one can come back.
 func TestDetachAndAttach(t *testing.T) {
-	root := t.TempDir()
+	root := newRoot(t)
 	u := sit(t, root, "run", "-ti", "--name", "c1", "--net", "none", "/bin/sh")
 	u.sees("# ")
 	u.types("A=remembered; echo set\n")
@@ -154,7 +154,7 @@ func TestDetachAndAttach(t *testing.T) {
 
 // A terminal is not needed for -t alone, and the caller's is as before afterwards.
 func TestTerminalIsRestored(t *testing.T) {
-	root := t.TempDir()
+	root := newRoot(t)
 	u := sit(t, root, "run", "-ti", "--rm", "--net", "none", "/bin/true")
 	u.leaves()
 	out, errOut, code := berth(t, root, "run", "-t", "--rm", "--net", "none", "/bin/tty")
@@ -165,7 +165,7 @@ func TestTerminalIsRestored(t *testing.T) {
 
 // Signals to the command line go to the container's program.
 func TestSignalsAreProxied(t *testing.T) {
-	root := t.TempDir()
+	root := newRoot(t)
 	cmd := exec.Command(filepath.Join(bin, "berth"), "--root", root+"/root", "--state", root+"/state", "run", "--rm", "--net", "none", "/bin/sh", "-c",
 		"trap 'echo caught; exit 9' TERM; echo ready; while true; do sleep 0.05; done")
 	r, w, err := os.Pipe()

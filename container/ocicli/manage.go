@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -50,8 +48,8 @@ type described struct {
 
 func (p *program) describe(ct *container.Container) described {
 	d := described{State: *ct.State(), Rootfs: ct.Plan().Root.Path, Created: ct.Created, Owner: "root"}
-	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
-		d.Owner = u.Username
+	if uid := os.Getuid(); uid != 0 {
+		d.Owner = strconv.Itoa(uid) // its name would cost more than it says
 	}
 	return d
 }
@@ -136,12 +134,15 @@ func (p *program) list(c *call) error {
 	case *format != "table":
 		return errs.Text(errs.Invalid, "invalid format option")
 	}
-	w := tabwriter.NewWriter(p.out, 12, 1, 3, ' ', 0)
-	fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER")
+	id, bundle := len("ID"), len("BUNDLE")
 	for _, d := range list {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", d.ID, d.Pid, d.Status, d.Bundle, d.Created.Format(time.RFC3339Nano), d.Owner)
+		id, bundle = max(id, len(d.ID)), max(bundle, len(d.Bundle))
 	}
-	return w.Flush()
+	fmt.Fprintf(p.out, "%-*s   %-9s   %-9s   %-*s   %-30s   %s\n", id, "ID", "PID", "STATUS", bundle, "BUNDLE", "CREATED", "OWNER")
+	for _, d := range list {
+		fmt.Fprintf(p.out, "%-*s   %-9d   %-9s   %-*s   %-30s   %s\n", id, d.ID, d.Pid, d.Status, bundle, d.Bundle, d.Created.Format(time.RFC3339Nano), d.Owner)
+	}
+	return nil
 }
 
 // ps shows processes by ps(1) of the host, or their pids.
