@@ -284,6 +284,9 @@ func (p *initProcess) execute() error {
 			return err
 		}
 	}
+	if p.Process.Reaper {
+		return p.reap(file)
+	}
 	return p.Process.exec(file)
 }
 

@@ -81,6 +81,7 @@ type Process struct {
 	NoNewPrivileges bool      `json:"noNewPrivileges,omitempty"`
 	Rlimits         []Rlimit  `json:"rlimits,omitempty"`
 	OOMScoreAdj     *int      `json:"oomScoreAdj,omitempty"`
+	Reaper          bool      `json:"reaper,omitempty"` // a process of ours stays the first one: reaper.go. No specification has it
 	AppArmor        string    `json:"appArmor,omitempty"`
 	SELinux         string    `json:"selinux,omitempty"`
 }

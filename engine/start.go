@@ -133,6 +133,7 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	if err != nil {
 		return nil, err
 	}
+	plan.Process.Reaper = c.HostConfig.Init != nil && *c.HostConfig.Init
 	if err := atomicfile.WriteJSON(filepath.Join(bundle, "config.json"), spec, atomicfile.Fast); err != nil {
 		return nil, errs.Wrap("write bundle", err)
 	}
