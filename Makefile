@@ -52,6 +52,10 @@ vet: ## format and vet, for every system that the code builds for
 	GOOS=windows $(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
 
+.PHONY: bench
+bench: ## start times beside other runtimes, as a table
+	./test/bench/bench.sh
+
 .PHONY: dist
 dist: ## archives to hand out, into dist/: Linux (amd64, arm64), and the client for Windows and macOS
 	./packaging/dist.sh dist

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -88,18 +89,15 @@ func (p *Process) dropPrivileges() error {
 // The raw calls concern this thread alone, which is all that execve keeps.
 func (p *Process) setIDs() error {
 	return trace.Step("setgroups setresgid setresuid", "who the program runs as", "uid", p.UID, "gid", p.GID, "groups", p.Groups).Do(func() error {
-		groups := make([]int, len(p.Groups))
-		for i, g := range p.Groups {
-			groups[i] = int(g)
+		// The standard library's calls would stop every thread to change them all.
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(p.Groups)), uintptr(unsafe.Pointer(unsafe.SliceData(p.Groups))), 0); errno != 0 {
+			return errs.Wrap("set supplementary groups", errno)
 		}
-		if err := unix.Setgroups(groups); err != nil {
-			return errs.Wrap("set supplementary groups", err)
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(p.GID), uintptr(p.GID), uintptr(p.GID)); errno != 0 {
+			return idError("group", p.GID, errno)
 		}
-		if err := unix.Setresgid(int(p.GID), int(p.GID), int(p.GID)); err != nil {
-			return idError("group", p.GID, err)
-		}
-		if err := unix.Setresuid(int(p.UID), int(p.UID), int(p.UID)); err != nil {
-			return idError("user", p.UID, err)
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(p.UID), uintptr(p.UID), uintptr(p.UID)); errno != 0 {
+			return idError("user", p.UID, errno)
 		}
 		return nil
 	})

@@ -286,7 +286,7 @@ func enter(n Namespace) error {
 
 // initEnvironment holds nothing of the caller's but what a test asks for.
 func initEnvironment(preserved int) []string {
-	env := []string{"BERTH_INIT=" + strconv.Itoa(preserved)}
+	env := []string{"BERTH_INIT=" + strconv.Itoa(preserved), "GOMAXPROCS=1"} // there is one thing to do at a time
 	if fault, ok := os.LookupEnv("BERTH_FAULT"); ok {
 		env = append(env, "BERTH_FAULT="+fault)
 	}

@@ -87,7 +87,7 @@ func spawn(program string, cfg *Config, conn *os.File, held []*os.File) error {
 	for _, f := range held {
 		files = append(files, f.Fd())
 	}
-	var env []string
+	env := []string{"GOMAXPROCS=1"} // each further one costs memory, and it is idle most of the time
 	for _, name := range []string{"BERTH_FAULT", "GODEBUG", "PATH", "HOME"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
