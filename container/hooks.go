@@ -30,7 +30,11 @@ func (c *Container) runHooks(hooks []specs.Hook, when string) error {
 	if len(hooks) == 0 {
 		return nil
 	}
-	state, err := json.Marshal(c.State())
+	now := c.State()
+	if when == "prestart" || when == "createRuntime" {
+		now.Status = specs.StateCreating // create has not returned yet (runtime.md, "Lifecycle")
+	}
+	state, err := json.Marshal(now)
 	if err != nil {
 		return errs.Wrap("run "+when+" hooks", err)
 	}
