@@ -81,7 +81,7 @@ func newInspect(a *app) *cobra.Command {
 	kinds := []struct {
 		name string
 		find finder
-	}{{"container", findContainer(&size)}, {"image", findImage}}
+	}{{"container", findContainer(&size)}, {"image", findImage}, {"network", findNetwork}, {"volume", findVolume}}
 	cmd := inspectCommand(a, "inspect [OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Berth objects", func(e *engine.Engine, name string) (any, error) {
 		known := false
 		for _, k := range kinds {

@@ -51,6 +51,10 @@ func commands() []entry {
 		{"container pause", newPause}, {"container unpause", newUnpause}, {"container rename", newRename}, {"container port", newPort},
 		{"container prune", newContainerPrune},
 		{"image ls", newImages}, {"image import", newImport}, {"image inspect", newImageInspect},
+		{"network create", newNetworkCreate}, {"network ls", newNetworkList}, {"network inspect", newNetworkInspect}, {"network rm", newNetworkRemove},
+		{"network prune", newNetworkPrune}, {"network connect", newNetworkConnect}, {"network disconnect", newNetworkDisconnect},
+		{"volume create", newVolumeCreate}, {"volume ls", newVolumeList}, {"volume inspect", newVolumeInspect}, {"volume rm", newVolumeRemove},
+		{"volume prune", newVolumePrune},
 		{"info", newInfo}, {"version", newVersion}, {"doctor", newDoctor}, {"completion", newCompletion}, {"system info", newInfo},
 	}
 }
@@ -59,6 +63,7 @@ func commands() []entry {
 func aliases() map[string]string {
 	return map[string]string{
 		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls",
+		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm",
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/network"
+	"github.com/berth-containers/berth/network/dns"
 )
 
 // networkFiles are the files of /etc that a container gets from its engine, because what is in them depends on its
@@ -106,7 +107,9 @@ func (c *Container) resolvConf() string {
 			options = fields[1:]
 		}
 	}
-	if len(h.DNS) > 0 {
+	if c.namesServed() {
+		servers, options = []string{dns.Address}, append(options, "ndots:0")
+	} else if len(h.DNS) > 0 {
 		servers = nil
 		for _, a := range h.DNS {
 			servers = append(servers, a.String())

@@ -123,7 +123,18 @@ func (c *Container) connect() (*network.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.e.networks.Attach(ns, requests)
+	attachment, err := c.e.networks.Attach(ns, requests)
+	if err != nil {
+		return nil, err
+	}
+	for i := range attachment.Endpoints {
+		files, err := c.e.addNames(&attachment.Endpoints[i])
+		attachment.Undo.Files = append(attachment.Undo.Files, files...)
+		if err != nil {
+			return nil, err // clean removes the endpoints and their names
+		}
+	}
+	return attachment, nil
 }
 
 // monitorConfig is all that the monitor is told.
@@ -155,6 +166,7 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	}
 	if c.hasBridge() {
 		cfg.Undo.Unmount = []string{c.e.netnsPath(c.ID)}
+		cfg.Names = c.names(attachment.Endpoints)
 	}
 	if c.HostConfig.AutoRemove {
 		cfg.Exit, cfg.Remove = "", c.traces()
@@ -273,6 +285,7 @@ func (c *Container) clean() {
 		_ = heart.Delete(true)
 	}
 	_ = container.Remove(c.e.runtimeRoot(), c.ID) // also what has no state yet
+	c.e.dropNames(c.ID)
 	c.e.networks.Detach(c.ID)
 	if netns := c.e.netnsPath(c.ID); exists(netns) {
 		undo := monitor.Undo{Unmount: []string{netns}}

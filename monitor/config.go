@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/network/dns"
 )
 
 // Config is all that a monitor is told, in one message of JSON.
@@ -28,6 +29,8 @@ type Config struct {
 	Restart     Restart       `json:"restart,omitzero"`
 	Restarts    int           `json:"restarts,omitempty"` // so many were there before
 	Health      *Health       `json:"health,omitempty"`
+
+	Names *Names `json:"names,omitempty"` // answers questions for names in the container's network; nil: nobody does
 
 	Exit   string   `json:"exit,omitempty"`   // file that tells the end; "": nobody will ask
 	Undo   Undo     `json:"undo"`             // whatever happens
@@ -71,6 +74,13 @@ type Health struct {
 	StartInterval time.Duration `json:"startInterval,omitempty"`
 	Retries       int           `json:"retries"`             // so many failures in a row are unhealthy
 	OnFailure     string        `json:"onFailure,omitempty"` // none, restart, stop, kill
+}
+
+// Names says what a container is told when it asks for a name.
+type Names struct {
+	Namespace string       `json:"namespace"` // path of the network namespace
+	Zone      dns.Zone     `json:"zone"`
+	Upstream  dns.Upstream `json:"upstream"`
 }
 
 // Undo is what must not be left when the container has ended.

@@ -130,6 +130,12 @@ func (m *monitor) do(r Request) error {
 			return errs.Text(errs.Conflict, "the container has no terminal")
 		}
 		return tty.SetSize(l.io.tty, r.Size.Width, r.Size.Height)
+	case "undo":
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.Undo.Files = append(m.Undo.Files, r.Undo.Files...)
+		m.Undo.Batches = append(m.Undo.Batches, r.Undo.Batches...)
+		return nil
 	case "update":
 		if r.Restart != nil {
 			m.mu.Lock()

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/network/dns"
 )
 
 type monitor struct {
@@ -90,8 +91,29 @@ func (m *monitor) begin() (err error) {
 	if err := m.listen(); err != nil {
 		return err
 	}
+	if err := m.serveNames(); err != nil {
+		return err
+	}
 	m.status.Restarts = m.Restarts
 	return m.create()
+}
+
+// serveNames answers the container's questions for names, from the host's namespace, until this process ends.
+func (m *monitor) serveNames() error {
+	if m.Names == nil {
+		return nil
+	}
+	kind, _ := namespace.ByName("network")
+	ns, err := namespace.OpenPath(m.Names.Namespace, kind)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	server, err := dns.Listen(ns, m.Names.Zone, &m.Names.Upstream)
+	if err == nil {
+		go server.Serve()
+	}
+	return err
 }
 
 // fail tells why there is no container, after everything is undone.

@@ -36,7 +36,7 @@ const (
 
 // Request is what a client asks for.
 type Request struct {
-	Op string `json:"op"` // start (of the engine), attach, wait, signal, stop, pause, resume, resize, update, exec, config
+	Op string `json:"op"` // start (of the engine), attach, wait, signal, stop, pause, resume, resize, update, undo, exec
 
 	Stdin  bool  `json:"stdin,omitempty"` // attach, exec: which streams
 	Stdout bool  `json:"stdout,omitempty"`
@@ -48,6 +48,8 @@ type Request struct {
 
 	Resources *specs.LinuxResources `json:"resources,omitempty"` // update
 	Restart   *Restart              `json:"restart,omitempty"`   // update
+
+	Undo *Undo `json:"undo,omitempty"` // undo: what is to be undone as well, because of a further network
 
 	Process *container.Process `json:"process,omitempty"` // exec
 	Detach  bool               `json:"detach,omitempty"`

@@ -45,6 +45,9 @@ func (p *program) make(c *call, f *createFlags, detached bool) (*container.Conta
 	if p.systemdCgroup {
 		return nil, errs.New(errs.Unsupported, "create container", errors.New("control groups are not made by systemd here: cgroupsPath is a path"))
 	}
+	if err := container.CheckID(c.Arg(0)); err != nil {
+		return nil, err
+	}
 	bundle, plan, err := loadPlan(f.bundle)
 	if err != nil {
 		return nil, err

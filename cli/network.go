@@ -1,0 +1,191 @@
+//go:build linux
+
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/spf13/cobra"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+// networkFlags are those of `network create`.
+type networkFlags struct {
+	driver                                      string
+	subnets, gateways, ranges, aux, labels, opt listFlag
+	internal, ipv6, attachable                  bool
+}
+
+func newNetworkCreate(a *app) *cobra.Command {
+	f := &networkFlags{}
+	cmd := &cobra.Command{
+		Use: "create [OPTIONS] NETWORK", Short: "Create a network", Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := engine.NewNetworkOptions(engine.NetworkSettings{Name: args[0], Driver: f.driver, Subnets: f.subnets, Gateways: f.gateways, Ranges: f.ranges, Aux: f.aux,
+				Labels: pairs(f.labels), Options: pairs(f.opt), Internal: f.internal, IPv6: f.ipv6})
+			if err != nil {
+				return err
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			id, err := e.CreateNetwork(*o)
+			if err == nil {
+				fmt.Fprintln(a.out, id)
+			}
+			return err
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&f.driver, "driver", "d", "bridge", "Driver to manage the Network")
+	fs.Var(&f.subnets, "subnet", "Subnet in CIDR format that represents a network segment")
+	fs.Var(&f.gateways, "gateway", "IPv4 or IPv6 Gateway for the master subnet")
+	fs.Var(&f.ranges, "ip-range", "Allocate container ip from a sub-range")
+	fs.Var(&f.aux, "aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver")
+	fs.Var(&f.labels, "label", "Set metadata on a network")
+	fs.VarP(&f.opt, "opt", "o", "Set driver specific options")
+	fs.BoolVar(&f.internal, "internal", false, "Restrict external access to the network")
+	fs.BoolVar(&f.ipv6, "ipv6", false, "Enable IPv6 networking")
+	fs.BoolVar(&f.attachable, "attachable", false, "Enable manual container attachment (every network has it)")
+	return cmd
+}
+
+// networkRow is a line of `network ls`.
+type networkRow struct{ ID, Name, Driver, Scope, IPv6, Internal, Labels, CreatedAt string }
+
+func newNetworkList(a *app) *cobra.Command {
+	quiet, noTrunc, format := false, false, ""
+	var filters listFlag
+	cmd := &cobra.Command{
+		Use: "ls [OPTIONS]", Short: "List networks", Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			fl, err := parseFilters(filters)
+			if err != nil {
+				return err
+			}
+			list, err := e.Networks(fl)
+			if err != nil {
+				return err
+			}
+			var rows []any
+			for _, n := range list {
+				id := n.ID
+				if !noTrunc {
+					id = shortID(id)
+				}
+				rows = append(rows, networkRow{id, n.Name, n.Driver, n.Scope, strconv.FormatBool(n.EnableIPv6), strconv.FormatBool(n.Internal), joinPairs(n.Labels),
+					n.Created.Format("2006-01-02 15:04:05.999999999 -0700 MST")})
+			}
+			if quiet && format == "" {
+				format = "{{.ID}}"
+			}
+			t := &table{columns: []column{{"NETWORK ID", "ID"}, {"NAME", "Name"}, {"DRIVER", "Driver"}, {"SCOPE", "Scope"}},
+				heads: map[string]string{"IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT"}}
+			return t.print(a.out, format, rows)
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display network IDs")
+	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "Do not truncate the output")
+	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template")
+	cmd.Flags().VarP(&filters, "filter", "f", "Provide filter values (e.g. \"driver=bridge\")")
+	return cmd
+}
+
+func findNetwork(e *engine.Engine, name string) (any, error) { return e.InspectNetwork(name) }
+
+func newNetworkInspect(a *app) *cobra.Command {
+	cmd := inspectCommand(a, "inspect [OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks", findNetwork)
+	cmd.Flags().BoolP("verbose", "v", false, "Verbose output for diagnostics")
+	return cmd
+}
+
+func newNetworkRemove(a *app) *cobra.Command {
+	force := false
+	cmd := a.onEach("rm NETWORK [NETWORK...]", "Remove one or more networks", func(e *engine.Engine, name string) error {
+		err := e.RemoveNetwork(name)
+		if force && errs.Is(err, errs.NotFound) {
+			return nil
+		}
+		return err
+	})
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
+	return cmd
+}
+
+func newNetworkPrune(a *app) *cobra.Command {
+	return a.pruneCommand("Networks", "WARNING! This will remove all custom networks not used by at least one container.", func(e *engine.Engine, f engine.Filters) ([]string, int64, error) {
+		names, err := e.PruneNetworks(f)
+		return names, -1, err
+	})
+}
+
+func newNetworkConnect(a *app) *cobra.Command {
+	var aliases, links, opts listFlag
+	ip, ip6, priority := "", "", 0
+	cmd := &cobra.Command{
+		Use: "connect [OPTIONS] NETWORK CONTAINER", Short: "Connect a container to a network", Args: exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s := &network.EndpointSettings{Aliases: aliases, Links: links, DriverOpts: pairs(opts), GwPriority: priority}
+			for _, address := range []struct {
+				text string
+				to   func(*network.EndpointIPAMConfig) *netip.Addr
+			}{{ip, func(c *network.EndpointIPAMConfig) *netip.Addr { return &c.IPv4Address }}, {ip6, func(c *network.EndpointIPAMConfig) *netip.Addr { return &c.IPv6Address }}} {
+				if address.text == "" {
+					continue
+				}
+				parsed, err := netip.ParseAddr(address.text)
+				if err != nil {
+					return invalid("invalid IP address: %s", address.text)
+				}
+				if s.IPAMConfig == nil {
+					s.IPAMConfig = &network.EndpointIPAMConfig{}
+				}
+				*address.to(s.IPAMConfig) = parsed
+			}
+			return a.withContainer(args[1], func(c *engine.Container) error { return c.Connect(args[0], s) })
+		},
+	}
+	f := cmd.Flags()
+	f.Var(&aliases, "alias", "Add network-scoped alias for the container")
+	f.Var(&links, "link", "Add link to another container")
+	f.Var(&opts, "driver-opt", "driver options for the network")
+	f.StringVar(&ip, "ip", "", "IPv4 address (e.g., \"172.30.100.104\")")
+	f.StringVar(&ip6, "ip6", "", "IPv6 address (e.g., \"2001:db8::33\")")
+	f.IntVar(&priority, "gw-priority", 0, "Highest gw-priority provides the default gateway")
+	return cmd
+}
+
+func newNetworkDisconnect(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "disconnect [OPTIONS] NETWORK CONTAINER", Short: "Disconnect a container from a network", Args: exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withContainer(args[1], func(c *engine.Container) error { return c.Disconnect(args[0]) })
+		},
+	}
+	cmd.Flags().BoolP("force", "f", false, "Force the container to disconnect from a network")
+	return cmd
+}
+
+// withContainer does something with a container.
+func (a *app) withContainer(name string, do func(c *engine.Container) error) error {
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	c, err := e.Lookup(strings.TrimSpace(name))
+	if err != nil {
+		return err
+	}
+	return do(c)
+}

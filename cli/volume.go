@@ -1,0 +1,174 @@
+//go:build linux
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+// onEach is a command that does something for each name it is given, and prints those for which it worked.
+func (a *app) onEach(use, short string, do func(e *engine.Engine, name string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			return a.each(args, func(name string) error {
+				err := do(e, name)
+				if err == nil {
+					fmt.Fprintln(a.out, name)
+				}
+				return err
+			})
+		},
+	}
+}
+
+// pruneCommand makes a prune of one kind of objects.
+func (a *app) pruneCommand(what, warning string, prune func(e *engine.Engine, f engine.Filters) (names []string, freed int64, err error)) *cobra.Command {
+	force, all := false, false
+	var filters listFlag
+	cmd := &cobra.Command{
+		Use: "prune [OPTIONS]", Short: "Remove unused " + strings.ToLower(what), Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !force && !a.confirm(warning) {
+				return errors.New("canceled")
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			f, err := parseFilters(filters)
+			if err != nil {
+				return err
+			}
+			if all {
+				f["all"] = []string{"true"}
+			}
+			names, freed, err := prune(e, f)
+			if err != nil {
+				return err
+			}
+			if len(names) > 0 {
+				fmt.Fprintf(a.out, "Deleted %s:\n%s\n\n", what, strings.Join(names, "\n"))
+			}
+			if freed >= 0 {
+				fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(freed))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
+	if what == "Volumes" || what == "Images" {
+		cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused "+strings.ToLower(what))
+	}
+	cmd.Flags().Var(&filters, "filter", "Provide filter values (e.g. \"label=<label>\")")
+	return cmd
+}
+
+func newVolumeCreate(a *app) *cobra.Command {
+	driver := ""
+	var labels, options listFlag
+	cmd := &cobra.Command{
+		Use: "create [OPTIONS] [VOLUME]", Short: "Create a volume",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return invalid("%q requires at most 1 argument", cmd.CommandPath())
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			name := strings.Join(args, "")
+			v, err := e.CreateVolume(name, driver, pairs(labels), pairs(options))
+			if err == nil {
+				fmt.Fprintln(a.out, v.Name)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&driver, "driver", "d", "local", "Specify volume driver name")
+	cmd.Flags().Var(&labels, "label", "Set metadata for a volume")
+	cmd.Flags().VarP(&options, "opt", "o", "Set driver specific options")
+	return cmd
+}
+
+// volumeRow is a line of `volume ls`.
+type volumeRow struct{ Name, Driver, Scope, Mountpoint, Labels string }
+
+func newVolumeList(a *app) *cobra.Command {
+	quiet, format := false, ""
+	var filters listFlag
+	cmd := &cobra.Command{
+		Use: "ls [OPTIONS]", Short: "List volumes", Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			f, err := parseFilters(filters)
+			if err != nil {
+				return err
+			}
+			list, err := e.Volumes(f)
+			if err != nil {
+				return err
+			}
+			var rows []any
+			for _, v := range list {
+				rows = append(rows, volumeRow{v.Name, v.Driver, v.Scope, v.Mountpoint, joinPairs(v.Labels)})
+			}
+			if quiet && format == "" {
+				format = "{{.Name}}"
+			}
+			t := &table{columns: []column{{"DRIVER", "Driver"}, {"VOLUME NAME", "Name"}}, heads: map[string]string{"Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS"}}
+			return t.print(a.out, format, rows)
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display volume names")
+	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template")
+	cmd.Flags().VarP(&filters, "filter", "f", "Provide filter values (e.g. \"dangling=true\")")
+	return cmd
+}
+
+func joinPairs(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k+"="+m[k])
+	}
+	return strings.Join(out, ",")
+}
+
+func findVolume(e *engine.Engine, name string) (any, error) { return e.Volume(name) }
+
+func newVolumeInspect(a *app) *cobra.Command {
+	return inspectCommand(a, "inspect [OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes", findVolume)
+}
+
+func newVolumeRemove(a *app) *cobra.Command {
+	force := false
+	cmd := a.onEach("rm [OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", func(e *engine.Engine, name string) error {
+		err := e.RemoveVolume(name)
+		if force && errs.Is(err, errs.NotFound) {
+			return nil
+		}
+		return err
+	})
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of one or more volumes")
+	return cmd
+}
+
+func newVolumePrune(a *app) *cobra.Command {
+	return a.pruneCommand("Volumes", "WARNING! This will remove anonymous local volumes not used by at least one container.", (*engine.Engine).PruneVolumes)
+}
