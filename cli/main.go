@@ -44,7 +44,13 @@ func commands() []entry {
 		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"stop", newStop}, {"restart", newRestart}, {"kill", newKill},
 		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"exec", newExec}, {"attach", newAttach}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"rename", newRename}, {"port", newPort},
-		{"images", newImages}, {"import", newImport}, {"explain", newExplain},
+		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
+		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
+		{"stats", newStats}, {"top", newTop}, {"update", newUpdate},
+		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},
+		{"container top", newTop}, {"container update", newUpdate},
+		{"image tag", newTag}, {"image rm", newRemoveImage}, {"image history", newHistory}, {"image save", newSave}, {"image load", newLoad}, {"image prune", newImagePrune},
+		{"system df", newDiskUsage}, {"system prune", newSystemPrune},
 		{"container run", newRun}, {"container create", newCreate}, {"container start", newStart}, {"container stop", newStop},
 		{"container restart", newRestart}, {"container kill", newKill}, {"container rm", newRemove}, {"container ls", newList},
 		{"container inspect", newContainerInspect}, {"container logs", newLogs}, {"container exec", newExec}, {"container attach", newAttach}, {"container wait", newWait},
@@ -62,7 +68,7 @@ func commands() []entry {
 // aliases are other names of commands.
 func aliases() map[string]string {
 	return map[string]string{
-		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls",
+		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls", "image remove": "image rm",
 		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm",
 	}
 }

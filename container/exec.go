@@ -169,7 +169,7 @@ func (c *Container) foreignNamespaces() (ours, theirs []opened, err error) {
 			return ours, theirs, err
 		}
 		switch k.Name {
-		case "user", "mount", "time":
+		case "user", "mount", "time", "cgroup": // of the last, the clone into the control group would be outside
 			theirs = append(theirs, opened{k, f})
 		default:
 			ours = append(ours, opened{k, f})

@@ -61,6 +61,11 @@ func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
 			return nil, err
 		}
 	}
+	lock, err := s.writing()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
 	l, err := s.addLayer(r, "")
 	if err != nil {
 		return nil, errs.Wrap("import image", err)

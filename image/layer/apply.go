@@ -29,6 +29,7 @@ const (
 type Limits struct {
 	Bytes   int64 // of all files together
 	Entries int64
+	Plain   bool // the archive is no layer: a name that begins with .wh. is one as any other
 }
 
 const (
@@ -132,7 +133,7 @@ func (a *applier) entry(h *tar.Header, content io.Reader) error {
 		return err
 	}
 	base := path.Base(name)
-	if rest, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
+	if rest, ok := strings.CutPrefix(base, whiteoutPrefix); ok && !a.limits.Plain {
 		return a.whiteout(dir, rest, base)
 	}
 	if err := a.makeRoom(dir, base, name, h.Typeflag == tar.TypeDir); err != nil {

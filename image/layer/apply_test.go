@@ -157,7 +157,7 @@ func TestTricksEndInside(t *testing.T) {
 	}
 	for _, bad := range [][]entry{
 		{link(tar.TypeLink, "l", "/etc/passwd")},
-		{link(tar.TypeLink, "l", up + "etc/passwd")},
+		{link(tar.TypeLink, "l", up+"etc/passwd")},
 		{link(tar.TypeSymlink, "s", "/etc"), link(tar.TypeLink, "l", "s/passwd")},
 	} {
 		if _, err := Apply(archive(t, bad...), t.TempDir(), Limits{}); err == nil {

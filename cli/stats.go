@@ -1,0 +1,306 @@
+//go:build linux
+
+package cli
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/spf13/cobra"
+
+	"github.com/docker/go-units"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+// statsRow is a line of `stats`.
+type statsRow struct{ Container, ID, Name, CPUPerc, MemUsage, MemPerc, NetIO, BlockIO, PIDs string }
+
+func statsTable() *table {
+	return &table{columns: []column{{"CONTAINER ID", "ID"}, {"NAME", "Name"}, {"CPU %", "CPUPerc"}, {"MEM USAGE / LIMIT", "MemUsage"}, {"MEM %", "MemPerc"}, {"NET I/O", "NetIO"},
+		{"BLOCK I/O", "BlockIO"}, {"PIDS", "PIDs"}}, heads: map[string]string{"Container": "CONTAINER"}}
+}
+
+func newStats(a *app) *cobra.Command {
+	var all, once, noTrunc bool
+	format := ""
+	cmd := &cobra.Command{
+		Use: "stats [OPTIONS] [CONTAINER...]", Short: "Display a live stream of container(s) resource usage statistics",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			for _, name := range args { // one that is not there is an error at once
+				if _, err := e.Lookup(name); err != nil {
+					return err
+				}
+			}
+			before := map[string]*engine.Usage{}
+			for first := true; ; first = false {
+				rows, now, err := usageRows(e, args, all, noTrunc, before)
+				if err != nil {
+					return err
+				}
+				if !first {
+					if !once {
+						fmt.Fprint(a.out, "\033[H\033[J") // a fresh screen
+					}
+					if err := statsTable().print(a.out, format, rows); err != nil || once {
+						return err
+					}
+				}
+				before = now
+				time.Sleep(map[bool]time.Duration{true: 300 * time.Millisecond, false: time.Second}[first])
+			}
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&all, "all", "a", false, "Show all containers (default shows just running)")
+	f.BoolVar(&once, "no-stream", false, "Disable streaming stats and only pull the first result")
+	f.BoolVar(&noTrunc, "no-trunc", false, "Do not truncate output")
+	f.StringVar(&format, "format", "", "Format output using a custom template")
+	return cmd
+}
+
+// usageRows reads all counters once; what CPU was used is told by the difference to the time before.
+func usageRows(e *engine.Engine, names []string, all, noTrunc bool, before map[string]*engine.Usage) (rows []any, now map[string]*engine.Usage, err error) {
+	if len(names) == 0 {
+		list, err := e.List(engine.ListOptions{All: all})
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, s := range list {
+			names = append(names, s.ID)
+		}
+	}
+	now = map[string]*engine.Usage{}
+	for _, name := range names {
+		c, err := e.Lookup(name)
+		if err != nil {
+			continue // it went away
+		}
+		r := statsRow{Container: name, ID: c.ID, Name: c.Name, CPUPerc: "0.00%", MemUsage: "0B / 0B", MemPerc: "0.00%", NetIO: "0B / 0B", BlockIO: "0B / 0B", PIDs: "0"}
+		if !noTrunc {
+			r.ID = shortID(r.ID)
+		}
+		if u, err := c.Usage(); err == nil {
+			now[c.ID] = u
+			r.fill(u, before[c.ID])
+		}
+		rows = append(rows, r)
+	}
+	return rows, now, nil
+}
+
+func (r *statsRow) fill(u, before *engine.Usage) {
+	if before != nil && u.At.After(before.At) {
+		r.CPUPerc = fmt.Sprintf("%.2f%%", 100*float64(u.CPU-before.CPU)/float64(u.At.Sub(before.At)))
+	}
+	binary := func(n uint64) string { return units.BytesSize(float64(n)) }
+	decimal := func(n uint64) string { return humanSize(int64(n)) }
+	r.MemUsage = binary(u.Memory) + " / " + binary(u.MemoryLimit)
+	if u.MemoryLimit > 0 {
+		r.MemPerc = fmt.Sprintf("%.2f%%", 100*float64(u.Memory)/float64(u.MemoryLimit))
+	}
+	r.NetIO, r.BlockIO = decimal(u.NetIn)+" / "+decimal(u.NetOut), decimal(u.BlockRead)+" / "+decimal(u.BlockWrite)
+	r.PIDs = strconv.FormatUint(u.Pids, 10)
+}
+
+func newTop(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "top CONTAINER [ps OPTIONS]", Short: "Display the running processes of a container", Args: minArgs(1), DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "--help" {
+				return cmd.Help()
+			}
+			return a.withContainer(args[0], func(c *engine.Container) error {
+				pids, err := c.Pids()
+				if err != nil {
+					return err
+				}
+				return a.showProcesses(pids, args[1:])
+			})
+		},
+	}
+}
+
+// showProcesses runs the host's ps(1) and shows the lines of some processes.
+func (a *app) showProcesses(pids []int, options []string) error {
+	if len(options) == 0 {
+		options = []string{"-ef"}
+	}
+	out, err := exec.Command("ps", options...).Output()
+	if err != nil {
+		return errs.New(errs.Unavailable, "run ps", err).WithHint("install procps on the host")
+	}
+	lines := strings.Split(strings.TrimRight(string(out), "\n"), "\n")
+	column := slices.Index(strings.Fields(lines[0]), "PID")
+	if column < 0 {
+		return invalid("couldn't find PID field in ps output")
+	}
+	fmt.Fprintln(a.out, lines[0])
+	for _, line := range lines[1:] {
+		if fields := strings.Fields(line); len(fields) > column {
+			if pid, err := strconv.Atoi(fields[column]); err == nil && slices.Contains(pids, pid) {
+				fmt.Fprintln(a.out, line)
+			}
+		}
+	}
+	return nil
+}
+
+func newUpdate(a *app) *cobra.Command {
+	f := &runFlags{}
+	cmd := a.forEach("update", "Update configuration of one or more containers", nil)
+	fs := cmd.Flags()
+	f.flags, f.h = fs, &f.c.HostConfig
+	fs.VarP(&f.memory, "memory", "m", "Memory limit")
+	fs.Var(&f.memorySwap, "memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
+	fs.Var(&f.memoryReservation, "memory-reservation", "Memory soft limit")
+	fs.Var(&f.cpus, "cpus", "Number of CPUs")
+	fs.Int64VarP(&f.h.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
+	fs.Int64Var(&f.h.CPUPeriod, "cpu-period", 0, "Limit CPU CFS (Completely Fair Scheduler) period")
+	fs.Int64Var(&f.h.CPUQuota, "cpu-quota", 0, "Limit CPU CFS (Completely Fair Scheduler) quota")
+	fs.Int64Var(&f.h.CPURealtimePeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds")
+	fs.Int64Var(&f.h.CPURealtimeRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds")
+	fs.StringVar(&f.h.CpusetCpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
+	fs.StringVar(&f.h.CpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
+	fs.Uint16Var(&f.h.BlkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)")
+	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
+	fs.StringVar(&f.restart, "restart", "", "Restart policy to apply when a container exits")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := f.useLimits(); err != nil {
+			return err
+		}
+		o := engine.UpdateOptions{Resources: f.h.Resources}
+		if f.restart != "" {
+			name, count, _ := strings.Cut(f.restart, ":")
+			o.RestartPolicy.Name = docker.RestartPolicyMode(name)
+			o.RestartPolicy.MaximumRetryCount, _ = strconv.Atoi(count)
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		return a.each(args, func(name string) error {
+			c, err := e.Lookup(name)
+			if err == nil {
+				err = c.Update(o)
+			}
+			if err == nil {
+				fmt.Fprintln(a.out, name)
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+// diskRow is a line of `system df`.
+type diskRow struct{ Type, TotalCount, Active, Size, Reclaimable string }
+
+func newDiskUsage(a *app) *cobra.Command {
+	format := ""
+	cmd := &cobra.Command{
+		Use: "df [OPTIONS]", Short: "Show disk usage", Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			list, err := e.DiskUsage()
+			if err != nil {
+				return err
+			}
+			var rows []any
+			for _, u := range list {
+				share := 0
+				if u.Size > 0 {
+					share = int(100 * u.Reclaimable / u.Size)
+				}
+				rows = append(rows, diskRow{u.Type, strconv.Itoa(u.Total), strconv.Itoa(u.Active), humanSize(u.Size), fmt.Sprintf("%s (%d%%)", humanSize(u.Reclaimable), share)})
+			}
+			t := &table{columns: []column{{"TYPE", "Type"}, {"TOTAL", "TotalCount"}, {"ACTIVE", "Active"}, {"SIZE", "Size"}, {"RECLAIMABLE", "Reclaimable"}}}
+			return t.print(a.out, format, rows)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template")
+	return cmd
+}
+
+func newSystemPrune(a *app) *cobra.Command {
+	var all, force, volumes bool
+	var filters listFlag
+	cmd := &cobra.Command{
+		Use: "prune [OPTIONS]", Short: "Remove unused data", Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			warning := "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n"
+			if volumes {
+				warning += "  - all anonymous volumes not used by at least one container\n"
+			}
+			if !force && !a.confirm(warning+map[bool]string{true: "  - all images without at least one container associated to them\n", false: "  - all dangling images\n"}[all]) {
+				return invalid("canceled")
+			}
+			f, err := parseFilters(filters)
+			if err != nil {
+				return err
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			return a.prune(e, f, all, volumes)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused images not just dangling ones")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
+	cmd.Flags().BoolVar(&volumes, "volumes", false, "Prune anonymous volumes")
+	cmd.Flags().Var(&filters, "filter", "Provide filter values (e.g. \"label=<key>=<value>\")")
+	return cmd
+}
+
+func (a *app) prune(e *engine.Engine, f engine.Filters, all, volumes bool) error {
+	var total int64
+	show := func(what string, names []string) {
+		if len(names) > 0 {
+			fmt.Fprintf(a.out, "Deleted %s:\n%s\n\n", what, strings.Join(names, "\n"))
+		}
+	}
+	ids, freed, err := e.PruneContainers(f)
+	if err != nil {
+		return err
+	}
+	show("Containers", ids)
+	total += freed
+	names, err := e.PruneNetworks(f)
+	if err != nil {
+		return err
+	}
+	show("Networks", names)
+	if volumes {
+		names, freed, err := e.PruneVolumes(engine.Filters{"label": f["label"]})
+		if err != nil {
+			return err
+		}
+		show("Volumes", names)
+		total += freed
+	}
+	images := engine.Filters{"label": f["label"], "until": f["until"]}
+	if all {
+		images["all"] = []string{"true"}
+	}
+	names, freed, err = e.PruneImages(images)
+	if err != nil {
+		return err
+	}
+	show("Images", names)
+	fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(total+freed))
+	return nil
+}

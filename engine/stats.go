@@ -1,0 +1,219 @@
+//go:build linux
+
+package engine
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/cgroup"
+	"github.com/berth-containers/berth/monitor"
+)
+
+// Usage is what a container uses now.
+type Usage struct {
+	ID, Name              string
+	CPU                   time.Duration // in all
+	At                    time.Time
+	Memory, MemoryLimit   uint64 // bytes; without page cache that can be given back
+	Pids                  uint64
+	NetIn, NetOut         uint64 // bytes, of all links but loopback
+	BlockRead, BlockWrite uint64
+}
+
+// heart is what package container knows of a running container.
+func (c *Container) heart() (*container.Container, error) {
+	if !c.Running() {
+		return nil, c.notRunning()
+	}
+	return container.Open(c.e.runtimeRoot(), c.ID)
+}
+
+// Usage reads the container's counters.
+func (c *Container) Usage() (*Usage, error) {
+	heart, err := c.heart()
+	if err != nil {
+		return nil, err
+	}
+	s, err := heart.Group().Stats()
+	if err != nil {
+		return nil, err
+	}
+	u := &Usage{ID: c.ID, Name: c.Name, At: time.Now(), CPU: time.Duration(s.CPU.Usage.Total), Memory: usedMemory(s), MemoryLimit: s.Memory.Usage.Limit, Pids: s.Pids.Current}
+	if total := uint64(memTotal()); u.MemoryLimit == 0 || u.MemoryLimit > total {
+		u.MemoryLimit = total
+	}
+	for _, b := range s.Blkio.ServiceBytes {
+		switch strings.ToLower(b.Op) {
+		case "read":
+			u.BlockRead += b.Value
+		case "write":
+			u.BlockWrite += b.Value
+		}
+	}
+	u.NetIn, u.NetOut = traffic(heart.Pid())
+	return u, nil
+}
+
+// usedMemory leaves out inactive page cache, as docker stats does.
+func usedMemory(s *cgroup.Stats) uint64 {
+	used := s.Memory.Usage.Usage
+	for _, key := range []string{"total_inactive_file", "inactive_file"} {
+		if cache, ok := s.Memory.Raw[key]; ok {
+			if cache < used {
+				return used - cache
+			}
+			break
+		}
+	}
+	return used
+}
+
+// traffic reads the counters of a process's network (proc(5), net/dev).
+func traffic(pid int) (in, out uint64) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid))
+	for _, line := range strings.Split(string(b), "\n") {
+		name, rest, ok := strings.Cut(line, ":")
+		fields := strings.Fields(rest)
+		if !ok || strings.TrimSpace(name) == "lo" || len(fields) < 9 {
+			continue
+		}
+		received, _ := strconv.ParseUint(fields[0], 10, 64)
+		sent, _ := strconv.ParseUint(fields[8], 10, 64)
+		in, out = in+received, out+sent
+	}
+	return in, out
+}
+
+// Pids lists the container's processes, with their numbers on the host.
+func (c *Container) Pids() ([]int, error) {
+	heart, err := c.heart()
+	if err != nil {
+		return nil, err
+	}
+	return heart.Group().Pids()
+}
+
+// UpdateOptions of [Container.Update].
+type UpdateOptions struct {
+	docker.Resources
+	RestartPolicy docker.RestartPolicy
+}
+
+// Update changes limits and the restart policy, of a running container at once. What is zero stays.
+func (c *Container) Update(o UpdateOptions) error {
+	merged := c.HostConfig.Resources
+	r := &o.Resources
+	for _, n := range []struct{ to, from *int64 }{
+		{&merged.Memory, &r.Memory}, {&merged.MemorySwap, &r.MemorySwap}, {&merged.MemoryReservation, &r.MemoryReservation}, {&merged.NanoCPUs, &r.NanoCPUs},
+		{&merged.CPUShares, &r.CPUShares}, {&merged.CPUPeriod, &r.CPUPeriod}, {&merged.CPUQuota, &r.CPUQuota}, {&merged.CPURealtimePeriod, &r.CPURealtimePeriod},
+		{&merged.CPURealtimeRuntime, &r.CPURealtimeRuntime},
+	} {
+		if *n.from != 0 {
+			*n.to = *n.from
+		}
+	}
+	if r.CpusetCpus != "" {
+		merged.CpusetCpus = r.CpusetCpus
+	}
+	if r.CpusetMems != "" {
+		merged.CpusetMems = r.CpusetMems
+	}
+	if r.BlkioWeight != 0 {
+		merged.BlkioWeight = r.BlkioWeight
+	}
+	if r.PidsLimit != nil {
+		merged.PidsLimit = r.PidsLimit
+	}
+	if err := checkResources(&merged); err != nil {
+		return err
+	}
+	if o.RestartPolicy.Name != "" && c.HostConfig.AutoRemove && !o.RestartPolicy.IsNone() {
+		return errs.Text(errs.Invalid, "Restart policy cannot be updated because AutoRemove is enabled for the container")
+	}
+	if c.Running() {
+		change := resources(&merged)
+		request := monitor.Request{Op: "update", Resources: change}
+		if o.RestartPolicy.Name != "" {
+			request.Restart = &monitor.Restart{Policy: string(o.RestartPolicy.Name), Retries: o.RestartPolicy.MaximumRetryCount}
+		}
+		if err := c.ask(request); err != nil {
+			return err
+		}
+	}
+	c.HostConfig.Resources = merged
+	if o.RestartPolicy.Name != "" {
+		c.HostConfig.RestartPolicy = o.RestartPolicy
+	}
+	return c.save()
+}
+
+// DiskUse is a line of `system df`.
+type DiskUse struct {
+	Type              string
+	Total, Active     int
+	Size, Reclaimable int64
+}
+
+// DiskUsage adds up what images, containers and volumes take.
+func (e *Engine) DiskUsage() ([]DiskUse, error) {
+	images := DiskUse{Type: "Images"}
+	list, err := e.images.List()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, img := range list {
+		images.Total++
+		used := len(e.imageUsers(img.ID)) > 0
+		if used {
+			images.Active++
+		}
+		for _, l := range img.Layers {
+			if seen[string(l.DiffID)] {
+				continue
+			}
+			seen[string(l.DiffID)] = true
+			images.Size += l.Size
+			if !used {
+				images.Reclaimable += l.Size
+			}
+		}
+	}
+	all, err := e.all()
+	if err != nil {
+		return nil, err
+	}
+	containers := DiskUse{Type: "Containers", Total: len(all)}
+	for _, c := range all {
+		size, _ := c.sizes()
+		containers.Size += size
+		if c.Running() {
+			containers.Active++
+		} else {
+			containers.Reclaimable += size
+		}
+	}
+	volumes := DiskUse{Type: "Local Volumes"}
+	vs, err := e.volumes.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range vs {
+		size := treeSize(v.Mountpoint)
+		volumes.Total, volumes.Size = volumes.Total+1, volumes.Size+size
+		if len(e.volumeUsers(v.Name)) > 0 {
+			volumes.Active++
+		} else {
+			volumes.Reclaimable += size
+		}
+	}
+	return []DiskUse{images, containers, volumes, {Type: "Build Cache"}}, nil
+}

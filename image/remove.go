@@ -1,0 +1,191 @@
+//go:build linux
+
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berth-containers/berth/image/reference"
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
+)
+
+// RemoveOptions of Store.Remove.
+type RemoveOptions struct {
+	Force  bool                     // also an image with several names, or one that a stopped container has
+	Users  func(id string) []string // containers that have an image
+	Active func(id string) bool     // one of them runs
+	Trees  func() []string          // layers' trees that containers have, whether their image is there or not
+}
+
+// Removed is what a removal took away.
+type Removed struct {
+	Untagged []string // familiar names
+	Deleted  []string // ids
+}
+
+// writing marks that blobs and trees are being added which nothing refers to yet. Any number may write at once; a
+// collection of garbage waits for them.
+func (s *Store) writing() (*flock.Lock, error) {
+	if err := os.MkdirAll(s.root, 0o711); err != nil {
+		return nil, errs.Wrap("write image", err)
+	}
+	return flock.Shared(filepath.Join(s.root, "images.lock"))
+}
+
+// Remove takes a name away, and the image with its last name.
+func (s *Store) Remove(name string, o RemoveOptions) (*Removed, error) {
+	img, err := s.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.WithNames(img); err != nil {
+		return nil, err
+	}
+	out := &Removed{}
+	names := append(slices.Clone(img.Names), img.Digests...)
+	byName := s.named(name, img)
+	if byName != "" && len(img.Names) > 1 {
+		return out, s.untag([]string{byName}, out)
+	}
+	if byName == "" && len(img.Names) > 1 && !o.Force {
+		return nil, errs.Text(errs.Conflict, fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", short(img.ID)))
+	}
+	if users := o.Users(img.ID); len(users) > 0 {
+		how := "must be forced"
+		if o.Active(img.ID) {
+			how = "cannot be forced"
+		}
+		if !o.Force || o.Active(img.ID) {
+			return nil, errs.Text(errs.Conflict, fmt.Sprintf("conflict: unable to delete %s (%s) - container %s is using its referenced image %s", name, how, users[0][:12], short(img.ID)))
+		}
+	}
+	if err := s.untag(names, out); err != nil {
+		return out, err
+	}
+	if err := os.Remove(s.recordPath(img.ID)); err != nil {
+		return out, errs.Wrap("remove image", err)
+	}
+	out.Deleted = append(out.Deleted, img.ID)
+	_, _, err = s.Collect(o.Trees())
+	return out, err
+}
+
+func short(id string) string { return strings.TrimPrefix(id, "sha256:")[:12] }
+
+// named is the whole name by which a user named an image; "" when it was by its id.
+func (s *Store) named(name string, img *Image) string {
+	r, err := reference.Parse(name)
+	if err != nil {
+		return ""
+	}
+	for _, c := range candidates(name, r) {
+		if id, err := os.Readlink(s.refPath(c)); err == nil && id == img.ID {
+			return c.String()
+		}
+	}
+	return ""
+}
+
+func (s *Store) untag(names []string, out *Removed) error {
+	for _, name := range names {
+		r, err := reference.Parse(name)
+		if err != nil {
+			return err
+		}
+		link := s.refPath(r)
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errs.Wrap("untag "+name, err)
+		}
+		for dir := filepath.Dir(link); dir != filepath.Join(s.root, "refs") && os.Remove(dir) == nil; dir = filepath.Dir(dir) {
+			continue // folders that are empty now
+		}
+		out.Untagged = append(out.Untagged, r.Familiar())
+	}
+	return nil
+}
+
+// Collect removes blobs and layers' trees that no image refers to, but the trees that are named, and what killed
+// processes left. It returns how many it removed and how many bytes that freed.
+func (s *Store) Collect(keep []string) (count int, freed int64, err error) {
+	lock, err := flock.Exclusive(filepath.Join(s.root, "images.lock"))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer lock.Unlock()
+	blobs, trees := map[digest.Digest]bool{}, map[string]bool{}
+	for _, tree := range keep {
+		trees[filepath.Base(filepath.Dir(tree))] = true
+	}
+	list, err := s.List()
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, img := range list {
+		blobs[digest.Digest(img.ID)], blobs[digest.Digest(img.Manifest)] = true, true
+		for _, l := range img.Layers {
+			blobs[l.Blob], trees[hexOf(l.DiffID)] = true, true
+		}
+	}
+	all, err := s.blobs.List()
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, d := range all {
+		if size, ok := s.blobs.Has(d); ok && !blobs[d] {
+			if err := s.blobs.Remove(d); err != nil {
+				return count, freed, err
+			}
+			count, freed = count+1, freed+size
+		}
+	}
+	n, size, err := s.collectTrees(trees)
+	return count + n, freed + size, err
+}
+
+func (s *Store) collectTrees(keep map[string]bool) (count int, freed int64, err error) {
+	entries, err := os.ReadDir(filepath.Join(s.root, "layers"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, errs.Wrap("list layers", err)
+	}
+	for _, e := range entries {
+		if keep[e.Name()] || e.Name() == "empty" {
+			continue
+		}
+		dir := filepath.Join(s.root, "layers", e.Name())
+		gone := filepath.Join(s.root, "layers", ".gone-"+strings.TrimPrefix(e.Name(), ".gone-"))
+		if err := os.Rename(dir, gone); err != nil { // it is there as a whole or not at all
+			return count, freed, errs.Wrap("remove layer", err)
+		}
+		size := treeSize(gone)
+		if err := os.RemoveAll(gone); err != nil {
+			return count, freed, errs.Wrap("remove layer", err)
+		}
+		count, freed = count+1, freed+size
+	}
+	ingest, _ := os.ReadDir(filepath.Join(s.root, "ingest"))
+	for _, e := range ingest {
+		_ = os.Remove(filepath.Join(s.root, "ingest", e.Name()))
+	}
+	return count, freed, nil
+}
+
+func treeSize(dir string) (size int64) {
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if fi, err := e.Info(); err == nil {
+				size += fi.Size()
+			}
+		}
+		return nil
+	})
+	return size
+}
