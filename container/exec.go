@@ -126,9 +126,6 @@ func (c *Container) spawn(e *Exec, o *ExecOptions, group *cgroup.Group, child ch
 	if err != nil {
 		return err
 	}
-	if dir != nil {
-		defer dir.Close()
-	}
 	return group.Fork(func() error {
 		for _, n := range ours {
 			if err := namespace.Enter(n.file, n.kind); err != nil {

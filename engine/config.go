@@ -100,15 +100,6 @@ type ListOptions struct {
 // Filters are Docker's: different keys are ANDed, values of the same key ORed.
 type Filters map[string][]string
 
-// LogOptions of [Container.Logs].
-type LogOptions struct {
-	Follow, Timestamps bool
-	Stdout, Stderr     bool      // which streams
-	Tail               int       // the last N lines; negative: all
-	Since, Until       time.Time // zero: unbounded
-	Details            bool
-}
-
 // CopyOptions of [Container.CopyFrom] and [Container.CopyTo].
 type CopyOptions struct {
 	Archive              bool // keep uid and gid
