@@ -45,6 +45,7 @@ func commands() []entry {
 		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"exec", newExec}, {"attach", newAttach}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"rename", newRename}, {"port", newPort},
 		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
+		{"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
 		{"stats", newStats}, {"top", newTop}, {"update", newUpdate},
 		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -134,8 +135,24 @@ func (a *app) create(e *engine.Engine, f *runFlags, args []string) (*engine.Cont
 	return c, nil
 }
 
-// createFrom makes a container. An image that is not here is looked for where its name says.
+// createFrom makes a container. An image that is not here is pulled, as --pull says.
 func (a *app) createFrom(e *engine.Engine, f *runFlags, cfg *engine.Config) (*engine.Container, error) {
+	if f.pull != "always" {
+		c, err := e.Create(*cfg)
+		if f.pull == "never" || !errs.Is(err, errs.NotFound) || e.HasImage(cfg.Image) {
+			return c, err
+		}
+		if !f.quiet {
+			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", cfg.Image)
+		}
+		if perr := a.pull(context.Background(), e, cfg.Image, cfg.Platform, a.err, f.quiet); perr != nil {
+			return nil, errs.New(errs.KindOf(perr), err.Error(), perr).WithHint(errs.HintOf(err))
+		}
+		return e.Create(*cfg)
+	}
+	if err := a.pull(context.Background(), e, cfg.Image, cfg.Platform, a.err, f.quiet); err != nil {
+		return nil, err
+	}
 	return e.Create(*cfg)
 }
 

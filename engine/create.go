@@ -94,6 +94,12 @@ func (e *Engine) resolve(name string) (*image.Image, error) {
 	return e.images.Resolve(name)
 }
 
+// HasImage reports whether an image is here.
+func (e *Engine) HasImage(name string) bool {
+	_, err := e.images.Resolve(name)
+	return err == nil
+}
+
 // defaultHostname is the short id; in the host's network it is the host's name, as programs there expect.
 func (c *Container) defaultHostname() string {
 	if c.HostConfig.NetworkMode.IsHost() {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
 )
 
 // Store is the folder of all images.
@@ -371,4 +373,51 @@ func marshal(v any) []byte {
 		return nil
 	}
 	return b
+}
+
+// Writing marks that parts of an image are being added that nothing refers to yet: no garbage is collected meanwhile.
+func (s *Store) Writing() (*flock.Lock, error) { return s.writing() }
+
+// LayerOf finds a layer, by the digest of its tar archive, whose blob and tree are there.
+func (s *Store) LayerOf(diffID digest.Digest) (*Layer, bool) { return s.layerOf(diffID) }
+
+// AddLayer stores and unpacks a layer, whose blob and archive must have these digests.
+func (s *Store) AddLayer(r io.Reader, blob, diffID digest.Digest) (*Layer, error) {
+	l, err := s.addLayer(r, blob)
+	if err != nil {
+		return nil, err
+	}
+	if l.DiffID != diffID {
+		return nil, errs.New(errs.Invalid, "store layer "+string(blob), fmt.Errorf("its content has the digest %s, the configuration says %s", l.DiffID, diffID))
+	}
+	return l, nil
+}
+
+// AddImage records an image whose layers are in the store.
+func (s *Store) AddImage(manifest, config []byte, layers []Layer) (*Image, error) {
+	id, err := s.blobs.Write(config)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.blobs.Write(manifest)
+	if err != nil {
+		return nil, err
+	}
+	img := &Image{ID: string(id), Manifest: string(m), Layers: layers, Added: time.Now().UTC()}
+	if err := json.Unmarshal(config, &img.Config); err != nil {
+		return nil, errs.New(errs.Invalid, "read configuration "+img.ID, err)
+	}
+	return img, s.finish(img)
+}
+
+// NamePulled gives an image the name and the digest by which it was pulled.
+func (s *Store) NamePulled(r reference.Reference, d string, img *Image) error {
+	byDigest := reference.Reference{Domain: r.Domain, Path: r.Path, Digest: d}
+	if err := s.setRef(byDigest, img.ID); err != nil {
+		return err
+	}
+	if r.Digest != "" {
+		return nil
+	}
+	return s.setRef(r, img.ID)
 }

@@ -34,6 +34,7 @@ func (m *monitor) exec(conn *Conn, r Request) {
 		}
 	})
 	exit := awaitExec(e)
+	e.Close()
 	s.drain(2 * time.Second)
 	if attached {
 		_ = conn.sendJSON(frameEnd, exit)

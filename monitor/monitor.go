@@ -32,6 +32,7 @@ type monitor struct {
 	mu       sync.Mutex // of all below
 	status   Status
 	life     *life // nil between two lives of the container
+	revive   bool  // there is a next life, whatever the policy says
 	gone     bool  // the folder is being removed: nothing is written to it any more
 	stopped  bool  // somebody has asked for the end: no further life
 	by       string
@@ -232,7 +233,14 @@ func (m *monitor) start() error {
 	m.status.Phase, m.status.Pid, m.status.StartedAt = Running, l.c.Pid(), time.Now().UTC()
 	m.status.PidSince, _ = container.StartTime(m.status.Pid)
 	l.exit.StartedAt = m.status.StartedAt
-	return m.publish()
+	if m.Health != nil {
+		m.status.Health = &HealthStatus{Status: healthStarting}
+	}
+	if err := m.publish(); err != nil {
+		return err
+	}
+	go m.watchHealth(l)
+	return nil
 }
 
 // abandon ends a created container whose start has failed.

@@ -16,7 +16,9 @@ const (
 func (m *monitor) nextDelay(exit *Exit, last time.Duration) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped || !m.Restart.again(exit, m.status.Restarts-m.Restarts) {
+	again := m.revive || m.Restart.again(exit, m.status.Restarts-m.Restarts)
+	m.revive = false
+	if m.stopped || !again {
 		return 0
 	}
 	if exit.FinishedAt.Sub(exit.StartedAt) > settled || last == 0 {

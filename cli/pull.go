@@ -1,0 +1,162 @@
+//go:build linux
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/internal/errs"
+)
+
+// interruptible ends what is under way when the user wants it.
+func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
+}
+
+// progress prints what becomes of each layer, a line each.
+func progress(w io.Writer, quiet bool) func(part, state string) {
+	if quiet {
+		return nil
+	}
+	var mu sync.Mutex
+	return func(part, state string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if state != "Downloading" && state != "Preparing" {
+			fmt.Fprintf(w, "%s: %s\n", part, state)
+		}
+	}
+}
+
+func newPull(a *app) *cobra.Command {
+	quiet, platform := false, ""
+	cmd := &cobra.Command{
+		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Download an image from a registry", Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			return a.pull(ctx, e, args[0], platform, a.out, quiet)
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
+	cmd.Flags().StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
+	return cmd
+}
+
+// pull fetches an image, and says so in Docker's words.
+func (a *app) pull(ctx context.Context, e *engine.Engine, name, platform string, w io.Writer, quiet bool) error {
+	p, err := e.Pull(ctx, name, engine.TransferOptions{Platform: platform, Progress: progress(w, quiet)})
+	if err != nil {
+		return err
+	}
+	if quiet {
+		fmt.Fprintln(w, p.Name)
+		return nil
+	}
+	status := "Image is up to date for "
+	if p.New {
+		status = "Downloaded newer image for "
+	}
+	fmt.Fprintf(w, "Digest: %s\nStatus: %s%s\n%s\n", p.Digest, status, strings.TrimPrefix(strings.TrimPrefix(p.Name, "docker.io/library/"), "docker.io/"), p.Name)
+	return nil
+}
+
+func newPush(a *app) *cobra.Command {
+	quiet := false
+	cmd := &cobra.Command{
+		Use: "push [OPTIONS] NAME[:TAG]", Short: "Upload an image to a registry", Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			digest, err := e.Push(ctx, args[0], engine.TransferOptions{Progress: progress(a.out, quiet)})
+			if err != nil {
+				return err
+			}
+			if quiet {
+				fmt.Fprintln(a.out, args[0])
+			} else {
+				fmt.Fprintf(a.out, "digest: %s\n", digest)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
+	return cmd
+}
+
+func newLogin(a *app) *cobra.Command {
+	user, password, fromStdin := "", "", false
+	cmd := &cobra.Command{
+		Use: "login [OPTIONS] [SERVER]", Short: "Authenticate to a registry",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return invalid("%q accepts at most 1 argument", cmd.CommandPath())
+			}
+			if fromStdin {
+				b, err := io.ReadAll(io.LimitReader(a.in, 64<<10))
+				if err != nil {
+					return errs.Wrap("read password", err)
+				}
+				password = strings.TrimRight(string(b), "\r\n")
+			}
+			if user == "" || password == "" {
+				return errs.New(errs.Invalid, "login", errors.New("cannot perform an interactive login from a non TTY device")).
+					WithHint("berth login -u NAME --password-stdin SERVER < FILE")
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			if err := e.Login(ctx, strings.Join(args, ""), user, password); err != nil {
+				return err
+			}
+			fmt.Fprintln(a.out, "Login Succeeded")
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&user, "username", "u", "", "Username")
+	cmd.Flags().StringVarP(&password, "password", "p", "", "Password or Personal Access Token (PAT)")
+	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "Take the Password or Personal Access Token (PAT) from stdin")
+	return cmd
+}
+
+func newLogout(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "logout [SERVER]", Short: "Log out from a registry",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			host := strings.Join(args, "")
+			if err := e.Logout(host); err != nil {
+				return err
+			}
+			if host == "" {
+				host = "docker.io"
+			}
+			fmt.Fprintln(a.out, "Removing login credentials for "+host)
+			return nil
+		},
+	}
+}
