@@ -126,28 +126,30 @@ func (c *compiler) decide(n uint32, cl []clause) leaf {
 }
 
 func (c *compiler) tree(ss []section, prefix string) []insn {
-	var blocks []insn
-	var build func(ls []leaf, name string) []insn
-	build = func(ls []leaf, name string) []insn {
+	ls := c.leaves(ss)
+	p, blocks := make([]insn, 0, 5*len(ls)), []insn{}
+	var build func(ls []leaf)
+	build = func(ls []leaf) {
 		if len(ls) == 1 {
 			if ls[0].clauses == nil {
-				return []insn{{code: ret, k: ls[0].action}}
+				p = append(p, insn{code: ret, k: ls[0].action})
+				return
 			}
 			at := prefix + "call" + strconv.Itoa(int(ls[0].first))
 			blocks = append(blocks, insn{label: at})
 			blocks = append(blocks, c.block(ls[0].clauses, at)...)
-			return []insn{{code: jump, onTrue: at}}
+			p = append(p, insn{code: jump, onTrue: at})
+			return
 		}
 		mid := len(ls) / 2
-		left, right := build(ls[:mid], name+"0"), build(ls[mid:], name+"1")
-		high := prefix + "t" + name
+		high := prefix + "t" + strconv.Itoa(int(ls[mid].first))
 		low := high + "l"
-		p := []insn{{code: jumpGe, k: ls[mid].first, onNot: low}, {code: jump, onTrue: high}, {label: low}}
-		p = append(p, left...)
+		p = append(p, insn{code: jumpGe, k: ls[mid].first, onNot: low}, insn{code: jump, onTrue: high}, insn{label: low})
+		build(ls[:mid])
 		p = append(p, insn{label: high})
-		return append(p, right...)
+		build(ls[mid:])
 	}
-	p := build(c.leaves(ss), "")
+	build(ls)
 	return append(p, blocks...)
 }
 
@@ -214,7 +216,7 @@ func compare(a specs.LinuxSeccompArg, name string) ([]insn, error) {
 // assemble turns names into distances. A conditional jump reaches 255 instructions; all of ours are short, and far ones
 // are unconditional.
 func assemble(p []insn) ([]byte, error) {
-	at := map[string]int{}
+	at := make(map[string]int, len(p)/2)
 	n := 0
 	for _, i := range p {
 		if i.label != "" {
@@ -226,7 +228,7 @@ func assemble(p []insn) ([]byte, error) {
 	if n > maxInsns {
 		return nil, invalid("it needs %d instructions, the kernel takes %d", n, maxInsns)
 	}
-	var out []byte
+	out := make([]byte, 0, 8*n)
 	pos := 0
 	for _, i := range p {
 		if i.label != "" {
