@@ -192,8 +192,32 @@ func deviceKind(t string) (uint32, bool) {
 	return 0, false
 }
 
+// allowDefaults lets a container that may not open every device open those that each has, and terminals; engines rely on
+// the runtime for that.
+func (p *Plan) allowDefaults() {
+	if p.Resources == nil || len(p.Resources.Devices) == 0 {
+		return
+	}
+	r := *p.Resources
+	r.Devices = append([]specs.LinuxDeviceCgroup{}, r.Devices...)
+	allow := func(major, minor int64) {
+		d := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Access: "rwm"}
+		if minor >= 0 {
+			d.Minor = &minor
+		}
+		r.Devices = append(r.Devices, d)
+	}
+	for _, d := range defaultDevices() {
+		allow(int64(d.Major), int64(d.Minor))
+	}
+	allow(5, 2)    // ptmx
+	allow(136, -1) // pts
+	p.Resources = &r
+}
+
 func (p *Plan) devices(linux *specs.Linux) error {
 	p.Devices = defaultDevices()
+	p.allowDefaults()
 	for _, d := range linux.Devices {
 		kind, ok := deviceKind(d.Type)
 		if !ok {

@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 			env.Setenv("BERTH_ROOT", filepath.Join(env.WorkDir, "root"))
 			env.Setenv("BERTH_STATE", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("RUNTIME", filepath.Join(bin, "berth-runtime"))
 			env.Setenv("HOME", env.WorkDir)
 			env.Values["traces"] = traces()
 			env.Defer(func() {
