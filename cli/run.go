@@ -239,8 +239,7 @@ func (a *app) follow(c *engine.Container, session *engine.Session, terminal, inp
 		defer state.Restore()
 	}
 	if proxy && !terminal {
-		stop := proxySignals(c)
-		defer stop()
+		proxySignals(c)
 	}
 	exit, err := session.Wait()
 	if errors.Is(err, engine.ErrDetached) {
@@ -259,27 +258,14 @@ func (a *app) follow(c *engine.Container, session *engine.Session, terminal, inp
 	return nil
 }
 
-// proxySignals passes on what this process is sent to the container's program.
-func proxySignals(c *engine.Container) (stop func()) {
+// proxySignals passes on what this process is sent to the container's program, until this process ends. It takes those
+// that people and programs send: each costs something at the start, and undoing it would at the end.
+func proxySignals(c *engine.Container) {
 	signals := make(chan os.Signal, 32)
-	signal.Notify(signals)
-	done := make(chan struct{})
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM)
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				switch sig := s.(unix.Signal); sig {
-				case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGWINCH, unix.SIGTTIN, unix.SIGTTOU, unix.SIGTSTP, unix.SIGCONT:
-				default:
-					_ = c.Kill(fmt.Sprint(int(sig)))
-				}
-			case <-done:
-				return
-			}
+		for s := range signals {
+			_ = c.Kill(fmt.Sprint(int(s.(unix.Signal))))
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-	}
 }

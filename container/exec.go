@@ -237,9 +237,9 @@ func (e *Exec) prepare(o *ExecOptions) error {
 			e.talk = -1
 			return nil
 		}
-		trace.Import(m.Steps)
 		switch m.Kind {
 		case failed:
+			importSteps(m.Steps)
 			return m.Error.Err()
 		case ready:
 			if file != nil && o.ConsoleSocket != "" {

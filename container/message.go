@@ -23,9 +23,9 @@ const (
 
 // message is one datagram.
 type message struct {
-	Kind  string         `json:"kind"`
-	Error *errs.Wire     `json:"error,omitempty"`
-	Steps []trace.Record `json:"steps,omitempty"`
+	Kind  string          `json:"kind"`
+	Error *errs.Wire      `json:"error,omitempty"`
+	Steps json.RawMessage `json:"steps,omitempty"` // []trace.Record, read only when somebody asks for them
 }
 
 // channel is one end of the SEQPACKET pair. It is a bare descriptor: both sides wait in system calls.
@@ -117,4 +117,21 @@ func (c channel) await() error {
 		return errs.New(errs.Internal, "wait for the runtime", fmt.Errorf("it has ended"))
 	}
 	return nil
+}
+
+// steps packs what was done so far.
+func steps() json.RawMessage {
+	b, err := json.Marshal(trace.Records())
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// importSteps adds steps that another process has packed to ours.
+func importSteps(packed json.RawMessage) {
+	var records []trace.Record
+	if len(packed) > 0 && json.Unmarshal(packed, &records) == nil {
+		trace.Import(records)
+	}
 }

@@ -170,9 +170,9 @@ func (c *Container) prepare(o *CreateOptions) error {
 		if m == nil {
 			return c.died()
 		}
-		trace.Import(m.Steps)
 		switch m.Kind {
 		case failed:
+			importSteps(m.Steps)
 			return m.Error.Err()
 		case atHooks:
 			if err := c.runHooks(c.Made.Hooks.Prestart, "prestart"); err != nil { //nolint:staticcheck // deprecated and used
@@ -185,6 +185,7 @@ func (c *Container) prepare(o *CreateOptions) error {
 				return err
 			}
 		case ready:
+			c.steps = m.Steps
 			return c.useConsole(file, o.ConsoleSocket)
 		}
 	}
@@ -432,8 +433,8 @@ func (c *Container) Start() error {
 		if m == nil {
 			break
 		}
-		trace.Import(m.Steps)
 		if m.Kind == failed {
+			importSteps(m.Steps)
 			return m.Error.Err()
 		}
 		if m.Kind == listener && file != nil {

@@ -4,6 +4,7 @@ package container
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +43,8 @@ type Container struct {
 	group *cgroup.Group
 
 	// Of the process that made it:
-	talk    channel // with init, until it has executed; -1 otherwise
+	steps   json.RawMessage // of init, until it has executed
+	talk    channel         // with init, until it has executed; -1 otherwise
 	pidfd   *os.File
 	console *os.File
 }
@@ -159,6 +161,12 @@ func (c *Container) State() *specs.State {
 
 // Group is the container's control group.
 func (c *Container) Group() *cgroup.Group { return c.group }
+
+// ImportSteps adds the steps that init has made to those of this process.
+func (c *Container) ImportSteps() {
+	importSteps(c.steps)
+	c.steps = nil
+}
 
 // Plan is what the container was made of.
 func (c *Container) Plan() *Plan { return c.Made }

@@ -141,19 +141,20 @@ func (m *monitor) attachFirst(conn *Conn, r Request) {
 		trace.Observe(nil)
 		m.observer.Close()
 	}
-	_ = conn.sendJSON(frameReply, Reply{Pid: m.status.Pid, Steps: trace.Records()})
+	_ = conn.sendJSON(frameReply, Reply{Pid: m.status.Pid})
 	m.copyOutput()
 	if attached {
 		go m.attend(conn, r)
 	} else {
 		conn.Close()
 	}
-	go m.keepTrace()
+	go m.keepTrace(m.life.c)
 	go m.serve()
 }
 
 // keepTrace writes what was done for the start, for `explain`, and forgets it.
-func (m *monitor) keepTrace() {
+func (m *monitor) keepTrace(c *container.Container) {
+	c.ImportSteps()
 	m.mu.Lock()
 	if !m.gone {
 		_ = atomicfile.WriteJSON(filepath.Join(m.Dir, traceFile), append(m.Steps, trace.Records()...), atomicfile.Fast)

@@ -101,7 +101,7 @@ func (p *program) runContainer(c *call) error {
 	}
 	signals := make(chan os.Signal, 128)
 	if !f.det {
-		signal.Notify(signals) // before there is somebody to send them to, none must be lost
+		notify(signals) // before there is somebody to send them to, none must be lost
 	}
 	ct, err := p.make(c, f, false)
 	if err != nil {
@@ -136,6 +136,11 @@ func (p *program) runContainer(c *call) error {
 	return nil
 }
 
+// notify takes the signals that people and programs send, and changes of the window's size. Each costs something.
+func notify(signals chan<- os.Signal) {
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM, unix.SIGCONT, unix.SIGWINCH)
+}
+
 func exitCode(status unix.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())
@@ -147,7 +152,6 @@ func exitCode(status unix.WaitStatus) int {
 func forwardTo(send func(unix.Signal), t *terminal, signals <-chan os.Signal) {
 	for s := range signals {
 		switch sig := s.(unix.Signal); sig {
-		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
 		case unix.SIGWINCH:
 			t.resize()
 		default:

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"time"
@@ -156,7 +155,7 @@ func (p *program) exec(c *call) error {
 	}
 	signals := make(chan os.Signal, 128)
 	if !f.detach {
-		signal.Notify(signals)
+		notify(signals)
 	}
 	e, err := ct.Exec(container.ExecOptions{Process: process, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ConsoleSocket: f.consoleSocket,
 		PreserveFDs: f.preserve, PidFile: f.pidFile, IgnorePaused: f.ignorePaused, Cgroup: f.cgroup})
