@@ -36,6 +36,7 @@ type monitor struct {
 	gone     bool  // the folder is being removed: nothing is written to it any more
 	stopped  bool  // somebody has asked for the end: no further life
 	by       string
+	rest     *time.Timer   // gives memory back
 	ending   chan struct{} // closed when stopped becomes true
 	finished chan struct{} // closed when the last life is over
 }

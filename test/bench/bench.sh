@@ -46,7 +46,6 @@ for ((i = 0; i < runs; i++)); do
 done
 command -v podman >/dev/null && podman rmi -f berth-bench >/dev/null 2>&1 || true
 
-monitor=$(sed -n 's/.*"monitor": \([0-9]*\),/\1/p' "$work"/state/containers/*/status.json)
 sort -n "$work/times" | awk '
 	{ t = $1; $1 = ""; name = substr($0, 2); n[name]++; v[name, n[name]] = t }
 	END {
@@ -54,4 +53,7 @@ sort -n "$work/times" | awk '
 		base = m["runc run, the same bundle"]
 		for (name in m) printf "%9.1f | %s | %s\n", m[name], base ? sprintf("%.2f", m[name] / base) : "–", name
 	}' | sort -n | awk -F' \\| ' 'BEGIN { print "| what | median, ms | ÷ runc |\n|---|---:|---:|" } { print "| " $3 " | " $1 " | " $2 " |" }'
-awk '/^Private_(Clean|Dirty)/ { p += $2 } /^Pss:/ { s += $2 } END { print "\nThe monitor of an idle container: " p " KiB private, " s " KiB proportional (PSS)." }' "/proc/$monitor/smaps_rollup"
+for i in $(seq 20); do berth run -d --net none --name "idle$i" /bin/sleep 3600 >/dev/null; done
+sleep 4
+sed -s -n 's/.*"monitor": \([0-9]*\),/\1/p' "$work"/state/containers/*/status.json | while read -r pid; do cat "/proc/$pid/smaps_rollup"; done |
+	awk '/^Pss:/ { n++; p += $2 } /^Pss_Anon:/ { a += $2 } END { printf "\nAn idle container'"'"'s monitor, of %d: %.0f KiB (PSS), %.0f of them not shared with others.\n", n, p / n, a / n }'
