@@ -71,7 +71,7 @@ func (p *initProcess) run() error {
 	steps := []func() error{
 		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,
-		p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges,
+		p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
 		p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
 	}
 	for _, step := range steps {
@@ -220,6 +220,9 @@ func (p *initProcess) useTerminal() error {
 	return nil
 }
 
+// closeFiles comes before the filter, which may not know the call. What is opened later is closed by the execve anyway.
+func (p *initProcess) closeFiles() error { return closeFiles(p.Preserved) }
+
 func (p *initProcess) setNoNewPrivileges() error {
 	if !p.Process.NoNewPrivileges {
 		return nil
@@ -258,9 +261,6 @@ func (p *initProcess) loadSeccomp() error {
 func (p *initProcess) execute() error {
 	file, err := p.Process.lookPath()
 	if err != nil {
-		return err
-	}
-	if err := closeFiles(p.Preserved); err != nil {
 		return err
 	}
 	trace.Step("execve", "from here on it is the container's program, and no code of ours", "file", file, "args", fmt.Sprint(len(p.Process.Args))).Note()

@@ -4,6 +4,7 @@ package container
 
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/linux/caps"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -84,6 +85,8 @@ type Process struct {
 	Reaper          bool      `json:"reaper,omitempty"` // a process of ours stays the first one: reaper.go. No specification has it
 	AppArmor        string    `json:"appArmor,omitempty"`
 	SELinux         string    `json:"selinux,omitempty"`
+
+	checked *unix.Stat_t // the working directory, as it was before the filter
 }
 
 // Rlimit is a resource limit (getrlimit(2)).

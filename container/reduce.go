@@ -207,6 +207,8 @@ func (p *Plan) allowDefaults() {
 		}
 		r.Devices = append(r.Devices, d)
 	}
+	// Nodes of any device may be made: it is opening them that counts, and the specification's own have to be made.
+	r.Devices = append(r.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "m"}, specs.LinuxDeviceCgroup{Allow: true, Type: "b", Access: "m"})
 	for _, d := range defaultDevices() {
 		allow(int64(d.Major), int64(d.Minor))
 	}
