@@ -198,7 +198,7 @@ func (c *Container) execFiles(o *ExecOptions, child channel) (files []int, clean
 	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
 		files = append(files, fd)
 	}
-	config := initConfig{Plan: &Plan{Process: o.Process, Seccomp: c.Made.Seccomp}, Preserved: o.PreserveFDs}
+	config := initConfig{Plan: &Plan{Process: o.Process, Seccomp: c.Made.Seccomp, Personality: c.Made.Personality, MemoryPolicy: c.Made.MemoryPolicy}, Preserved: o.PreserveFDs}
 	f, err := configFile(&config)
 	if err != nil {
 		return nil, cleanup, err
@@ -304,7 +304,7 @@ func (e *Exec) Wait() (unix.WaitStatus, error) {
 func ExecMain() {
 	runChild("exec", func(p *initProcess) error {
 		for _, step := range []func() error{
-			p.joinKeyring, p.setOOMScore, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
+			p.joinKeyring, p.setOOMScore, p.setSchedule, p.setAffinity, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
 			p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
 		} {
 			if err := step(); err != nil {

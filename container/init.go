@@ -69,7 +69,7 @@ func (p *initProcess) begin() (err error) {
 // run reads as the list of what makes a container.
 func (p *initProcess) run() error {
 	steps := []func() error{
-		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore,
+		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore, p.setSchedule,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,
 		p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
 		p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,

@@ -31,6 +31,9 @@ type Plan struct {
 	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 
+	Personality  *uint32       `json:"personality,omitempty"` // personality(2)
+	MemoryPolicy *MemoryPolicy `json:"memoryPolicy,omitempty"`
+
 	CgroupsPath string                `json:"cgroupsPath,omitempty"`
 	Resources   *specs.LinuxResources `json:"resources,omitempty"`
 }
@@ -68,23 +71,26 @@ type Device struct {
 
 // Process is a program in the container: its first one, or a further one.
 type Process struct {
-	Args            []string  `json:"args"`
-	Env             []string  `json:"env,omitempty"`
-	Cwd             string    `json:"cwd"`
-	Terminal        bool      `json:"terminal,omitempty"`
-	Width           uint16    `json:"width,omitempty"` // of the terminal, in characters
-	Height          uint16    `json:"height,omitempty"`
-	UID             uint32    `json:"uid,omitempty"`
-	GID             uint32    `json:"gid,omitempty"`
-	Groups          []uint32  `json:"groups,omitempty"` // supplementary ones, exactly these
-	Umask           *uint32   `json:"umask,omitempty"`
-	Caps            caps.Sets `json:"caps"`
-	NoNewPrivileges bool      `json:"noNewPrivileges,omitempty"`
-	Rlimits         []Rlimit  `json:"rlimits,omitempty"`
-	OOMScoreAdj     *int      `json:"oomScoreAdj,omitempty"`
-	Reaper          bool      `json:"reaper,omitempty"` // a process of ours stays the first one: reaper.go. No specification has it
-	AppArmor        string    `json:"appArmor,omitempty"`
-	SELinux         string    `json:"selinux,omitempty"`
+	Args            []string        `json:"args"`
+	Env             []string        `json:"env,omitempty"`
+	Cwd             string          `json:"cwd"`
+	Terminal        bool            `json:"terminal,omitempty"`
+	Width           uint16          `json:"width,omitempty"` // of the terminal, in characters
+	Height          uint16          `json:"height,omitempty"`
+	UID             uint32          `json:"uid,omitempty"`
+	GID             uint32          `json:"gid,omitempty"`
+	Groups          []uint32        `json:"groups,omitempty"` // supplementary ones, exactly these
+	Umask           *uint32         `json:"umask,omitempty"`
+	Caps            caps.Sets       `json:"caps"`
+	NoNewPrivileges bool            `json:"noNewPrivileges,omitempty"`
+	Rlimits         []Rlimit        `json:"rlimits,omitempty"`
+	OOMScoreAdj     *int            `json:"oomScoreAdj,omitempty"`
+	IOPriority      *int            `json:"ioPriority,omitempty"` // as ioprio_set(2) takes it
+	Affinity        []uint64        `json:"affinity,omitempty"`   // CPUs of a further process, 64 each; nil: all
+	Scheduler       *unix.SchedAttr `json:"scheduler,omitempty"`
+	Reaper          bool            `json:"reaper,omitempty"` // a process of ours stays the first one: reaper.go. No specification has it
+	AppArmor        string          `json:"appArmor,omitempty"`
+	SELinux         string          `json:"selinux,omitempty"`
 
 	checked *unix.Stat_t // the working directory, as it was before the filter
 }

@@ -52,7 +52,7 @@ func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
 	if linux.IntelRdt != nil {
 		return nil, unsupported("intelRdt: this runtime has no resctrl groups")
 	}
-	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts), p.paths(), p.devices(linux), p.sysctls(), p.filter(linux.Seccomp), p.hooks()} {
+	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts), p.paths(), p.devices(linux), p.sysctls(), p.filter(linux.Seccomp), p.policies(linux), p.hooks()} {
 		if err != nil {
 			return nil, err
 		}
@@ -321,9 +321,6 @@ func NewProcess(in *specs.Process) (*Process, error) {
 			return nil, invalid("process has an argument or variable with a NUL byte")
 		}
 	}
-	if in.Scheduler != nil || in.IOPriority != nil || in.ExecCPUAffinity != nil {
-		return nil, unsupported("scheduler, ioPriority and execCPUAffinity are not supported")
-	}
 	p := &Process{Args: in.Args, Cwd: in.Cwd, Terminal: in.Terminal, UID: in.User.UID, GID: in.User.GID,
 		Groups: in.User.AdditionalGids, Umask: in.User.Umask, NoNewPrivileges: in.NoNewPrivileges, OOMScoreAdj: in.OOMScoreAdj,
 		AppArmor: in.ApparmorProfile, SELinux: in.SelinuxLabel}
@@ -344,6 +341,22 @@ func NewProcess(in *specs.Process) (*Process, error) {
 	}
 	if in.OOMScoreAdj != nil && (*in.OOMScoreAdj < -1000 || *in.OOMScoreAdj > 1000) {
 		return nil, invalid("oomScoreAdj %d is not between -1000 and 1000", *in.OOMScoreAdj)
+	}
+	var err error
+	if p.Scheduler, err = newScheduler(in.Scheduler); err != nil {
+		return nil, err
+	}
+	if p.IOPriority, err = newIOPriority(in.IOPriority); err != nil {
+		return nil, err
+	}
+	if a := in.ExecCPUAffinity; a != nil {
+		list := a.Final
+		if list == "" {
+			list = a.Initial
+		}
+		if p.Affinity, err = bitmask(list); err != nil {
+			return nil, err
+		}
 	}
 	return p, p.limits(in.Rlimits)
 }

@@ -39,7 +39,7 @@ func (p *initProcess) makeRootfs() error {
 			return err
 		}
 	}
-	for _, step := range []func() error{r.makeDevices, r.makeConsole, r.mask, r.protect, r.setReadonly} {
+	for _, step := range []func() error{r.makeDevices, r.makeConsole, r.makeCwd, r.mask, r.protect, r.setReadonly} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -355,6 +355,15 @@ func (r *rootfs) makeConsole() error {
 	}
 	defer tree.Close()
 	return tree.Attach(target, "the container's console is its terminal")
+}
+
+// makeCwd makes the working directory, which an image may name and not have, as every runtime does. Where it cannot be
+// made, entering it tells why.
+func (r *rootfs) makeCwd() error {
+	if f, err := r.root.MkdirAll(r.Process.Cwd, 0o755); err == nil {
+		f.Close()
+	}
+	return nil
 }
 
 // mask hides paths under something empty of our own: an image cannot put anything in its place, as it could with its
