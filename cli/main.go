@@ -22,7 +22,6 @@ import (
 type app struct {
 	options  engine.Options
 	host     string
-	debug    bool
 	in       *os.File
 	out, err io.Writer
 }
@@ -156,7 +155,7 @@ func (a *app) find(args []string) (build func(*app) *cobra.Command, name []strin
 
 func globalTakesValue(arg string) bool {
 	switch arg {
-	case "--root", "--state", "-H", "--host", "--log-level", "-l", "--context", "-c":
+	case "--root", "--state", "-H", "--host":
 		return true
 	}
 	return false
@@ -200,7 +199,9 @@ func addUnder(root *cobra.Command, words []string, cmd *cobra.Command) {
 
 func (a *app) addAll(root *cobra.Command) {
 	for _, e := range commands() {
-		addUnder(root, strings.Fields(e.name), e.build(a))
+		cmd := e.build(a)
+		addUnder(root, strings.Fields(e.name), cmd)
+		a.completeNames(cmd)
 	}
 }
 
@@ -219,7 +220,7 @@ func newGroup(name string) *cobra.Command {
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "berth [OPTIONS] COMMAND [ARG...]", Short: "Containers without a daemon, every kernel step explained",
-		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true, Args: cobra.ArbitraryArgs,
+		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true, DisableFlagsInUseLine: true, Args: cobra.ArbitraryArgs,
 		Version: version.String(), CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -237,7 +238,6 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&a.options.Root, "root", "", "Folder of what survives a reboot (default $BERTH_ROOT or "+engine.DefaultRoot+")")
 	f.StringVar(&a.options.State, "state", "", "Folder of what describes running processes (default $BERTH_STATE or "+engine.DefaultState+")")
 	f.StringVarP(&a.host, "host", "H", "", "Berth on another host: ssh://[USER@]HOST[:PORT] (default $BERTH_HOST)")
-	f.BoolVarP(&a.debug, "debug", "D", false, "Show causes of errors in full")
 	root.PersistentFlags().Bool("help", false, "Print usage")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return errs.New(errs.Invalid, "", err).WithHint(cmd.CommandPath() + " --help")

@@ -67,14 +67,14 @@ type runFlags struct {
 	h    *docker.HostConfig // of c
 	name string
 
-	detach, interactive, tty, sigProxy, init, publishAll, noHealth, quiet, explain, timing, oomKillDisable bool
-	explainAs, detachKeys, pull, cidFile, entrypoint, restart, gpus, shell                                 string
+	detach, interactive, tty, sigProxy, init, publishAll, noHealth, quiet, timing, oomKillDisable bool
+	explainAs, detachKeys, pull, cidFile, entrypoint, restart                                     string
 	attach, env, envFile, label, labelFile, publish, expose, volume, mounts, tmpfs, addHost, dns, device,
-	deviceRule, ulimit, sysctl, logOpt, annotation, network, alias, storageOpt, hugepages, cgroupConf listFlag
+	deviceRule, ulimit, sysctl, logOpt, annotation, network, alias, hugepages, cgroupConf listFlag
 	deviceReadBps, deviceWriteBps, deviceReadIOps, deviceWriteIOps, blkioWeightDevice listFlag
 	memory, memorySwap, memoryReservation, shmSize                                    bytesFlag
 	cpus                                                                              cpusFlag
-	ip, ip6, mac, logDriver, healthCmd, netMode, pidMode, ipcMode, utsMode            string
+	ip, ip6, mac, logDriver, healthCmd, pidMode, ipcMode, utsMode                     string
 	cgroupns, userns, umask                                                           string
 	pidsLimit, swappiness                                                             int64
 	stopTimeout, healthRetries                                                        int
@@ -149,8 +149,6 @@ func (f *runFlags) registerNamespaces(fs *pflag.FlagSet) {
 	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host, private, auto, UID:GID:SIZE")
 	fs.StringVar(&f.c.Timens, "timens", "", "Time namespace to use: private, host, container:ID")
 	fs.StringVar(&f.h.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
-	fs.StringVar(&f.h.Runtime, "runtime", "", "Runtime to use for this container")
-	_ = fs.MarkHidden("runtime")
 }
 
 func (f *runFlags) registerResources(fs *pflag.FlagSet) {
