@@ -23,7 +23,11 @@ func (c *Container) networkFiles() []string {
 
 // writeNetworkFiles writes them for a start.
 func (c *Container) writeNetworkFiles(endpoints []network.Endpoint) error {
-	contents := []string{c.hosts(endpoints), c.Hostname + "\n", c.resolvConf()}
+	links, err := c.links()
+	if err != nil {
+		return err
+	}
+	contents := []string{c.hosts(endpoints) + links, c.Hostname + "\n", c.resolvConf()}
 	for i, file := range c.networkFiles() {
 		if err := os.WriteFile(file, []byte(contents[i]), 0o644); err != nil {
 			return errs.Wrap("write "+filepath.Base(file), err)
@@ -76,6 +80,30 @@ func (c *Container) hosts(endpoints []network.Endpoint) string {
 		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(address, "[]"), name)
 	}
 	return b.String()
+}
+
+// links are lines of /etc/hosts for containers that were named by --link NAME[:ALIAS].
+func (c *Container) links() (string, error) {
+	var b strings.Builder
+	for _, link := range c.HostConfig.Links {
+		name, alias, _ := strings.Cut(link, ":")
+		other, err := c.e.Lookup(name)
+		if err != nil {
+			return "", err
+		}
+		if alias == "" {
+			alias = other.Name
+		}
+		endpoints, err := c.e.networks.EndpointsOf(other.ID)
+		if err != nil {
+			return "", err
+		}
+		if len(endpoints) == 0 {
+			return "", errs.Text(errs.Conflict, fmt.Sprintf("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias))
+		}
+		fmt.Fprintf(&b, "%s\t%s %s %s\n", endpoints[0].Address.Addr(), alias, other.ShortID(), other.Name)
+	}
+	return b.String(), nil
 }
 
 // systemdResolved is where systemd keeps the servers that its own stub, on a loopback address, asks.
