@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 )
@@ -152,30 +153,24 @@ func newExplain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain [OPTIONS] CONTAINER", Short: "Tell how a running container was started, step by step", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			c, err := e.Lookup(args[0])
-			if err != nil {
-				return err
-			}
-			steps, err := c.Steps()
-			if err != nil {
-				return err
-			}
-			for _, s := range steps {
-				if format == "json" {
+			return a.withContainer(args[0], func(c *engine.Container) error {
+				steps, err := c.Steps()
+				if err != nil {
+					return err
+				}
+				for _, s := range steps {
+					if format != "json" {
+						writeStep(a.out, s, steps[0].At)
+						continue
+					}
 					b, err := json.Marshal(s)
 					if err != nil {
 						return err
 					}
 					fmt.Fprintf(a.out, "%s\n", b)
-					continue
 				}
-				writeStep(a.out, s, steps[0].At)
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")

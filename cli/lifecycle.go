@@ -178,15 +178,7 @@ func newRename(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "rename CONTAINER NEW_NAME", Short: "Rename a container", Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			c, err := e.Lookup(args[0])
-			if err != nil {
-				return err
-			}
-			return c.Rename(args[1])
+			return a.withContainer(args[0], func(c *engine.Container) error { return c.Rename(args[1]) })
 		},
 	}
 }
@@ -220,21 +212,15 @@ func newAttach(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "attach [OPTIONS] CONTAINER", Short: "Attach local standard input, output, and error streams to a running container", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			c, err := e.Lookup(args[0])
-			if err != nil {
-				return err
-			}
-			cfg := c.Config
-			cfg.AttachStdin, cfg.AttachStdout, cfg.AttachStderr = !noStdin && c.OpenStdin, true, true
-			session, err := c.Attach(*a.streams(&cfg, keys))
-			if err != nil {
-				return err
-			}
-			return a.follow(c, session, c.Tty, cfg.AttachStdin, proxy)
+			return a.withContainer(args[0], func(c *engine.Container) error {
+				cfg := c.Config
+				cfg.AttachStdin, cfg.AttachStdout, cfg.AttachStderr = !noStdin && c.OpenStdin, true, true
+				session, err := c.Attach(*a.streams(&cfg, keys))
+				if err != nil {
+					return err
+				}
+				return a.follow(c, session, c.Tty, cfg.AttachStdin, proxy)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&noStdin, "no-stdin", false, "Do not attach STDIN")

@@ -157,40 +157,37 @@ func newPort(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List port mappings or a specific mapping for the container", Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			c, err := e.Lookup(args[0])
-			if err != nil {
-				return err
-			}
-			var lines []string
-			for port, bindings := range c.Inspect(false).NetworkSettings.Ports {
-				for _, b := range bindings {
-					ip := b.HostIP
-					if !ip.IsValid() {
-						ip = netip.IPv4Unspecified()
-					}
-					host := ip.String()
-					if ip.Is6() {
-						host = "[" + host + "]"
-					}
-					if len(args) == 1 {
-						lines = append(lines, fmt.Sprintf("%s -> %s:%s", port, host, b.HostPort))
-					} else if args[1] == port.String() || args[1] == fmt.Sprint(port.Num()) && port.Proto() == "tcp" {
-						lines = append(lines, host+":"+b.HostPort)
-					}
-				}
-			}
-			if len(args) > 1 && len(lines) == 0 {
-				return invalid("no public port '%s' published for %s", args[1], args[0])
-			}
-			sort.Strings(lines)
-			for _, l := range lines {
-				fmt.Fprintln(a.out, l)
-			}
-			return nil
+			return a.withContainer(args[0], func(c *engine.Container) error { return a.showPorts(c, args) })
 		},
 	}
+}
+
+// showPorts prints where the ports of a container are published; args are its name and perhaps one port.
+func (a *app) showPorts(c *engine.Container, args []string) error {
+	var lines []string
+	for port, bindings := range c.Inspect(false).NetworkSettings.Ports {
+		for _, b := range bindings {
+			ip := b.HostIP
+			if !ip.IsValid() {
+				ip = netip.IPv4Unspecified()
+			}
+			host := ip.String()
+			if ip.Is6() {
+				host = "[" + host + "]"
+			}
+			if len(args) == 1 {
+				lines = append(lines, fmt.Sprintf("%s -> %s:%s", port, host, b.HostPort))
+			} else if args[1] == port.String() || args[1] == fmt.Sprint(port.Num()) && port.Proto() == "tcp" {
+				lines = append(lines, host+":"+b.HostPort)
+			}
+		}
+	}
+	if len(args) > 1 && len(lines) == 0 {
+		return invalid("no public port '%s' published for %s", args[1], args[0])
+	}
+	sort.Strings(lines)
+	for _, l := range lines {
+		fmt.Fprintln(a.out, l)
+	}
+	return nil
 }

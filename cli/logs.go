@@ -18,14 +18,7 @@ func newLogs(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			c, err := e.Lookup(args[0])
-			if err != nil {
-				return err
-			}
+			var err error
 			o.Tail = -1
 			if tail != "all" && tail != "" {
 				if o.Tail, err = strconv.Atoi(tail); err != nil || o.Tail < 0 {
@@ -38,7 +31,7 @@ func newLogs(a *app) *cobra.Command {
 			if o.Until, err = parseTime(until); err != nil {
 				return err
 			}
-			return c.Logs(o, a.out, a.err)
+			return a.withContainer(args[0], func(c *engine.Container) error { return c.Logs(o, a.out, a.err) })
 		},
 	}
 	f := cmd.Flags()

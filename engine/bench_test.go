@@ -32,10 +32,6 @@ func BenchmarkTranslation(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	plan, err := container.NewPlan(s, dir)
-	if err != nil {
-		b.Fatal(err)
-	}
 	cfg, err := c.monitorConfig(s, &network.Attachment{})
 	if err != nil {
 		b.Fatal(err)
@@ -44,7 +40,6 @@ func BenchmarkTranslation(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	_ = plan
 	for name, do := range map[string]func() error{
 		"spec":    func() error { _, err := c.spec(); return err },
 		"plan":    func() error { _, err := container.NewPlan(s, dir); return err },

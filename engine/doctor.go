@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ func checkCgroups() []Finding {
 	if mode == cgroup.V2 {
 		have := strings.Fields(readLine(cgroup.Mountpoint + "/cgroup.controllers"))
 		for _, want := range []string{"cpu", "memory", "pids", "io", "cpuset"} {
-			if !contains(have, want) {
+			if !slices.Contains(have, want) {
 				missing = append(missing, want)
 			}
 		}
@@ -94,15 +95,6 @@ func checkCgroups() []Finding {
 	}
 	return []Finding{finding("cgroups", len(missing) == 0, Warning, "version "+mode.String()+", all controllers", "version "+mode.String()+" without "+strings.Join(missing, ", ")+
 		": such limits do not work", "boot with cgroup_enable=NAME, or mount the controllers")}
-}
-
-func contains(list []string, what string) bool {
-	for _, s := range list {
-		if s == what {
-			return true
-		}
-	}
-	return false
 }
 
 // checkOverlay makes a union mount in the engine's folder, attached nowhere.

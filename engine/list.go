@@ -102,10 +102,11 @@ func dockerHealth(h *monitor.HealthStatus) *docker.Health {
 }
 
 func (c *Container) summary(state *docker.State, size bool) docker.Summary {
+	networks := c.networkSettings()
 	s := docker.Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: strings.Join(c.Process.Args, " "),
-		Created: c.Created.Unix(), Labels: c.Labels, State: state.Status, Status: statusText(state), Ports: c.portSummaries(),
-		Mounts: c.mountPoints(), NetworkSettings: &docker.NetworkSettingsSummary{Networks: c.networkSettings().Networks},
+		Created: c.Created.Unix(), Labels: c.Labels, State: state.Status, Status: statusText(state), Ports: portSummaries(networks.Ports),
+		Mounts: c.mountPoints(), NetworkSettings: &docker.NetworkSettingsSummary{Networks: networks.Networks},
 	}
 	s.HostConfig.NetworkMode = c.networkMode()
 	if state.Health != nil {
@@ -146,10 +147,10 @@ func statusText(s *docker.State) string {
 	return "Created"
 }
 
-// portSummaries are the ports that the container's image exposes, and where they are published.
-func (c *Container) portSummaries() []docker.PortSummary {
+// portSummaries are the ports that a container's image exposes, and where they are published.
+func portSummaries(ports network.PortMap) []docker.PortSummary {
 	var out []docker.PortSummary
-	for port, bindings := range c.networkSettings().Ports {
+	for port, bindings := range ports {
 		if len(bindings) == 0 {
 			out = append(out, docker.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())})
 		}
@@ -246,8 +247,8 @@ func (f *listFilter) prepare() (err error) {
 }
 
 // any reports whether there is no such filter, or one of its values fits.
-func (f *listFilter) any(key string, fits func(value string) bool) bool {
-	values := f.Filters[key]
+func (f Filters) any(key string, fits func(value string) bool) bool {
+	values := f[key]
 	return len(values) == 0 || slices.ContainsFunc(values, fits)
 }
 

@@ -54,15 +54,12 @@ func (e *Engine) Networks(f Filters) ([]docker.Inspect, error) {
 			IPAM: docker.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{}}, Containers: map[string]docker.EndpointResource{}})
 	}
 	slices.SortFunc(out, func(a, b docker.Inspect) int { return strings.Compare(a.Name, b.Name) })
-	any := func(key string, fits func(string) bool) bool {
-		return len(f[key]) == 0 || slices.ContainsFunc(f[key], fits)
-	}
 	return slices.DeleteFunc(out, func(n docker.Inspect) bool {
 		builtin := n.Name == "host" || n.Name == "none" || n.Name == network.DefaultName
-		return !any("name", func(v string) bool { return strings.Contains(n.Name, v) }) || !any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) ||
-			!any("driver", func(v string) bool { return n.Driver == v }) || !any("scope", func(v string) bool { return n.Scope == v }) ||
-			!any("type", func(v string) bool { return (v == "builtin") == builtin }) || !matchLabels(n.Labels, f["label"]) ||
-			!any("dangling", func(v string) bool { return (v == "true" || v == "1") == (len(n.Containers) == 0 && !builtin) })
+		return !f.any("name", func(v string) bool { return strings.Contains(n.Name, v) }) || !f.any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) ||
+			!f.any("driver", func(v string) bool { return n.Driver == v }) || !f.any("scope", func(v string) bool { return n.Scope == v }) ||
+			!f.any("type", func(v string) bool { return (v == "builtin") == builtin }) || !matchLabels(n.Labels, f["label"]) ||
+			!f.any("dangling", func(v string) bool { return (v == "true" || v == "1") == (len(n.Containers) == 0 && !builtin) })
 	}), nil
 }
 

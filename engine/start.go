@@ -35,8 +35,8 @@ func (c *Container) Start(o StartOptions) (*Session, error) {
 		return nil, errs.Text(errs.NotModified, "container "+c.ID+" is already started")
 	}
 	defer lock.Unlock() // the monitor holds it, too
-	if _, _, orphan := c.now(); orphan || exists(c.runDir()) {
-		c.clean()
+	if exists(c.runDir()) {
+		c.clean() // it is that of a monitor that was killed
 	}
 	if err := c.makeRunDir(); err != nil {
 		return nil, err

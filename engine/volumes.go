@@ -27,12 +27,9 @@ func (e *Engine) Volumes(f Filters) ([]*volume.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	any := func(key string, fits func(string) bool) bool {
-		return len(f[key]) == 0 || slices.ContainsFunc(f[key], fits)
-	}
 	return slices.DeleteFunc(all, func(v *volume.Volume) bool {
-		return !any("name", func(s string) bool { return strings.Contains(v.Name, s) }) || !any("driver", func(s string) bool { return v.Driver == s }) ||
-			!matchLabels(v.Labels, f["label"]) || !any("dangling", func(s string) bool { return (s == "true" || s == "1") == (len(e.volumeUsers(v.Name)) == 0) })
+		return !f.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) || !f.any("driver", func(s string) bool { return v.Driver == s }) ||
+			!matchLabels(v.Labels, f["label"]) || !f.any("dangling", func(s string) bool { return (s == "true" || s == "1") == (len(e.volumeUsers(v.Name)) == 0) })
 	}), nil
 }
 

@@ -135,7 +135,7 @@ func (s *Store) LoadDir(dir string) ([]*Image, error) {
 		return nil, errs.Wrap("load images", err)
 	}
 	defer root.Close()
-	lock, err := s.writing()
+	lock, err := s.Writing()
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +303,7 @@ func (s *Store) finish(img *Image) error {
 
 // layer stores one layer, or finds it: what the store has already is not unpacked again.
 func (l *loader) layer(name string, blob, diffID digest.Digest) (*Layer, error) {
-	if have, ok := l.s.layerOf(diffID); ok && (blob == "" || have.Blob == blob) {
+	if have, ok := l.s.LayerOf(diffID); ok && (blob == "" || have.Blob == blob) {
 		return have, nil
 	}
 	f, err := l.open(name)
@@ -311,18 +311,12 @@ func (l *loader) layer(name string, blob, diffID digest.Digest) (*Layer, error) 
 		return nil, err
 	}
 	defer f.Close()
-	added, err := l.s.addLayer(f, blob)
-	if err != nil {
-		return nil, err
-	}
-	if added.DiffID != diffID {
-		return nil, errs.New(errs.Invalid, "load layer "+name, fmt.Errorf("its content has the digest %s, the configuration says %s", added.DiffID, diffID))
-	}
-	return added, nil
+	added, err := l.s.AddLayer(f, blob, diffID)
+	return added, errs.Wrap("load layer "+name, err)
 }
 
-// layerOf finds a layer whose blob and tree are there.
-func (s *Store) layerOf(diffID digest.Digest) (*Layer, bool) {
+// LayerOf finds a layer, by the digest of its tar archive, whose blob and tree are there.
+func (s *Store) LayerOf(diffID digest.Digest) (*Layer, bool) {
 	l := new(Layer)
 	b, err := os.ReadFile(filepath.Join(s.layerDir(diffID), "layer.json"))
 	if err != nil || json.Unmarshal(b, l) != nil {

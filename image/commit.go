@@ -39,7 +39,7 @@ func (s *Store) Commit(base *Image, upper string, o CommitOptions) (*Image, erro
 			return nil, err
 		}
 	}
-	lock, err := s.writing()
+	lock, err := s.Writing()
 	if err != nil {
 		return nil, err
 	}

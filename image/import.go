@@ -61,7 +61,7 @@ func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
 			return nil, err
 		}
 	}
-	lock, err := s.writing()
+	lock, err := s.Writing()
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +82,10 @@ func (s *Store) assemble(cfg *dockerspec.DockerOCIImage, layers []Layer, created
 	cfg.Created = &created
 	cfg.RootFS = v1.RootFS{Type: "layers"}
 	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
-	img := &Image{Layers: layers, Created: created, Added: time.Now().UTC()}
+	img := &Image{Layers: layers, Added: time.Now().UTC()}
 	for _, l := range layers {
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
 		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: l.Type, Digest: l.Blob, Size: l.Length})
-		img.Size += l.Size
 	}
 	img.Config = *cfg
 	body := marshal(cfg)
@@ -100,7 +99,7 @@ func (s *Store) assemble(cfg *dockerspec.DockerOCIImage, layers []Layer, created
 		return nil, err
 	}
 	img.ID, img.Manifest = string(id), string(m)
-	if err := s.record(img); err != nil {
+	if err := s.finish(img); err != nil {
 		return nil, err
 	}
 	if ref == "" {

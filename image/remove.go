@@ -32,9 +32,9 @@ type Removed struct {
 	Deleted  []string // ids
 }
 
-// writing marks that blobs and trees are being added which nothing refers to yet. Any number may write at once; a
+// Writing marks that blobs and trees are being added which nothing refers to yet. Any number may write at once; a
 // collection of garbage waits for them.
-func (s *Store) writing() (*flock.Lock, error) {
+func (s *Store) Writing() (*flock.Lock, error) {
 	if err := os.MkdirAll(s.root, 0o711); err != nil {
 		return nil, errs.Wrap("write image", err)
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
-	"github.com/berth-containers/berth/internal/flock"
 )
 
 // Store is the folder of all images.
@@ -374,12 +373,6 @@ func marshal(v any) []byte {
 	}
 	return b
 }
-
-// Writing marks that parts of an image are being added that nothing refers to yet: no garbage is collected meanwhile.
-func (s *Store) Writing() (*flock.Lock, error) { return s.writing() }
-
-// LayerOf finds a layer, by the digest of its tar archive, whose blob and tree are there.
-func (s *Store) LayerOf(diffID digest.Digest) (*Layer, bool) { return s.layerOf(diffID) }
 
 // AddLayer stores and unpacks a layer, whose blob and archive must have these digests.
 func (s *Store) AddLayer(r io.Reader, blob, diffID digest.Digest) (*Layer, error) {

@@ -79,9 +79,13 @@ func (m *monitor) answer(conn *Conn) {
 		m.exec(conn, r)
 		return
 	}
-	err = m.do(r)
-	_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(err)})
-	conn.Close()
+	conn.close(m.do(r))
+}
+
+// close ends a connection whose request is over, with its reply.
+func (c *Conn) close(err error) {
+	_ = c.sendJSON(frameReply, Reply{Error: errs.ToWire(err)})
+	c.Close()
 }
 
 var errNotRunning = errs.Text(errs.Conflict, "container is not running")
@@ -114,8 +118,11 @@ func (m *monitor) do(r Request) error {
 	if r.Op == "stop" {
 		return m.stop(r.Signal, r.Timeout, "stop")
 	}
+	m.mu.Lock()
+	between := m.life == nil && m.status.Phase == Restarting
+	m.mu.Unlock()
 	l, err := m.current()
-	if err != nil && !(r.Op == "signal" && m.status.Phase == Restarting) {
+	if err != nil && !(r.Op == "signal" && between) {
 		return err
 	}
 	switch r.Op {

@@ -9,16 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/container"
-	"github.com/berth-containers/berth/internal/errs"
 )
 
 // exec runs a further program in the container. Its client is told the pid, then has its streams, then its end. One
 // that leaves does not end it.
 func (m *monitor) exec(conn *Conn, r Request) {
-	s, e, err := m.execute(r)
+	l, err := m.current()
 	if err != nil {
-		_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(err)})
-		conn.Close()
+		conn.close(err)
+		return
+	}
+	s, e, err := execute(l, r)
+	if err != nil {
+		conn.close(err)
 		return
 	}
 	s.resize(r.Size)
@@ -45,12 +48,8 @@ func (m *monitor) exec(conn *Conn, r Request) {
 }
 
 // execute starts the program with streams of its own.
-func (m *monitor) execute(r Request) (*stdio, *container.Exec, error) {
-	l, err := m.current()
-	if err != nil {
-		return nil, nil, err
-	}
-	s := &stdio{}
+func execute(l *life, r Request) (s *stdio, e *container.Exec, err error) {
+	s = &stdio{}
 	o := container.ExecOptions{Process: r.Process}
 	if !r.Process.Terminal {
 		if s, err = openPipes(r.Stdin); err != nil {
@@ -58,7 +57,7 @@ func (m *monitor) execute(r Request) (*stdio, *container.Exec, error) {
 		}
 		o.Stdin, o.Stdout, o.Stderr = s.theirs[0], s.theirs[1], s.theirs[2]
 	}
-	e, err := l.c.Exec(o)
+	e, err = l.c.Exec(o)
 	if err != nil {
 		s.close()
 		return nil, nil, err

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/berth-containers/berth/container"
 )
 
 // States of health.
@@ -101,18 +99,12 @@ func (m *monitor) check(l *life) HealthCheck {
 	r := HealthCheck{Start: time.Now().UTC()}
 	p := *m.Plan.Process
 	p.Args, p.Terminal, p.Reaper = m.Health.Test, false, false
-	s, err := openPipes(false)
+	s, e, err := execute(l, Request{Process: &p})
 	if err != nil {
 		r.End, r.ExitCode, r.Output = time.Now().UTC(), -1, err.Error()
 		return r
 	}
-	e, err := l.c.Exec(container.ExecOptions{Process: &p, Stdin: s.theirs[0], Stdout: s.theirs[1], Stderr: s.theirs[2]})
-	if err != nil {
-		s.close()
-		r.End, r.ExitCode, r.Output = time.Now().UTC(), -1, err.Error()
-		return r
-	}
-	s.handedOver()
+	defer e.Close()
 	var mu sync.Mutex
 	s.copyTo(func(_ byte, b []byte) {
 		mu.Lock()

@@ -17,7 +17,6 @@ import (
 
 // Phases of a container that has a monitor.
 const (
-	Starting   = "starting"
 	Running    = "running"
 	Paused     = "paused"
 	Restarting = "restarting" // ended, and about to be started again
