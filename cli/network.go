@@ -131,12 +131,12 @@ func newNetworkPrune(a *app) *cobra.Command {
 }
 
 func newNetworkConnect(a *app) *cobra.Command {
-	var aliases, links, opts listFlag
-	ip, ip6, priority := "", "", 0
+	var aliases listFlag
+	ip, ip6 := "", ""
 	cmd := &cobra.Command{
 		Use: "connect [OPTIONS] NETWORK CONTAINER", Short: "Connect a container to a network", Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s := &network.EndpointSettings{Aliases: aliases, Links: links, DriverOpts: pairs(opts), GwPriority: priority}
+			s := &network.EndpointSettings{Aliases: aliases}
 			for _, address := range []struct {
 				text string
 				to   func(*network.EndpointIPAMConfig) *netip.Addr
@@ -158,11 +158,8 @@ func newNetworkConnect(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(&aliases, "alias", "Add network-scoped alias for the container")
-	f.Var(&links, "link", "Add link to another container")
-	f.Var(&opts, "driver-opt", "driver options for the network")
 	f.StringVar(&ip, "ip", "", "IPv4 address (e.g., \"172.30.100.104\")")
 	f.StringVar(&ip6, "ip6", "", "IPv6 address (e.g., \"2001:db8::33\")")
-	f.IntVar(&priority, "gw-priority", 0, "Highest gw-priority provides the default gateway")
 	return cmd
 }
 
