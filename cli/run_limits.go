@@ -16,7 +16,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
-	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -134,7 +134,7 @@ func (f *runFlags) useNetwork() error {
 		c.NetworkingConfig.EndpointsConfig["bridge"] = settings
 	}
 	var err error
-	if c.ExposedPorts, f.h.PortBindings, err = engine.ParsePorts(f.publish, f.expose); err != nil {
+	if c.ExposedPorts, f.h.PortBindings, err = ports.Parse(f.publish, f.expose); err != nil {
 		return err
 	}
 	f.h.PublishAllPorts = f.publishAll

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
@@ -25,13 +26,13 @@ type record struct {
 	Config
 	ID       string
 	Created  time.Time
-	ImageID  string       // sha256:…; "" of a container whose root is a folder of the host
-	Lowers   []string     // trees of the image's layers, top first
-	Process  process      // what runs, from the configuration and the image
-	Mounts   []mountPoint `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
-	Restarts int          `json:",omitempty"`
-	Anon     []string     `json:",omitempty"` // anonymous volumes that were made for it
-	IDRange  *idRange     `json:",omitempty"` // of its user namespace
+	ImageID  string             // sha256:…; "" of a container whose root is a folder of the host
+	Lowers   []string           // trees of the image's layers, top first
+	Process  process            // what runs, from the configuration and the image
+	Mounts   []mountpoint.Point `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
+	Restarts int                `json:",omitempty"`
+	Anon     []string           `json:",omitempty"` // anonymous volumes that were made for it
+	IDRange  *idRange           `json:",omitempty"` // of its user namespace
 }
 
 // Container is a container of an engine, running or not.

@@ -16,8 +16,11 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/change"
+	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/signals"
 	"github.com/berth-containers/berth/internal/trace"
 )
 
@@ -129,7 +132,7 @@ func (c *Container) inherit(img *dockerspec.DockerOCIImage) {
 			c.Cmd = from.Cmd
 		}
 	}
-	c.Env = mergeEnv(from.Env, c.Env)
+	c.Env = change.MergeEnv(from.Env, c.Env)
 	labels := maps.Clone(from.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -189,24 +192,6 @@ func mergeHealth(from, own *dockerspec.HealthcheckConfig) *dockerspec.Healthchec
 	return &out
 }
 
-// mergeEnv puts variables over others; a name without a value removes one.
-func mergeEnv(base, over []string) []string {
-	out := slices.Clone(base)
-	for _, e := range over {
-		name, _, hasValue := strings.Cut(e, "=")
-		i := slices.IndexFunc(out, func(have string) bool { return strings.HasPrefix(have, name+"=") })
-		switch {
-		case i >= 0 && hasValue:
-			out[i] = e
-		case i >= 0:
-			out = slices.Delete(out, i, i+1)
-		case hasValue:
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
 func (c *Container) makeFolders() error {
 	dir := c.dataDir()
 	return trace.Step("mkdir", "what the container writes, its configuration and its log", "dir", dir).Do(func() error {
@@ -263,7 +248,7 @@ func (c *Container) check() error {
 	default:
 		return errs.Text(errs.Invalid, fmt.Sprintf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", h.RestartPolicy.Name))
 	}
-	if _, err := parseSignal(c.StopSignal); c.StopSignal != "" && err != nil {
+	if _, err := signals.Parse(c.StopSignal); c.StopSignal != "" && err != nil {
 		return err
 	}
 	if c.Hostname != "" && h.UTSMode.IsHost() {
@@ -272,7 +257,10 @@ func (c *Container) check() error {
 	if len(c.Hostname) > 63 || strings.ContainsAny(c.Hostname, " /\x00\n") {
 		return errs.Text(errs.Invalid, fmt.Sprintf("invalid hostname %q", c.Hostname))
 	}
-	for _, check := range []func() error{c.checkResources, c.checkNetwork, c.checkSecurity, c.checkLog} {
+	if err := limits.Check(&h.Resources); err != nil {
+		return err
+	}
+	for _, check := range []func() error{c.checkNetwork, c.checkSecurity, c.checkLog} {
 		if err := check(); err != nil {
 			return err
 		}

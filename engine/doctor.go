@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -80,7 +81,7 @@ func checkCgroups() []Finding {
 	}
 	var missing []string
 	if mode == cgroup.V2 {
-		have := strings.Fields(readLine(cgroup.Mountpoint + "/cgroup.controllers"))
+		have := strings.Fields(limits.ReadLine(cgroup.Mountpoint + "/cgroup.controllers"))
 		for _, want := range []string{"cpu", "memory", "pids", "io", "cpuset"} {
 			if !slices.Contains(have, want) {
 				missing = append(missing, want)

@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/caps"
 	"github.com/berth-containers/berth/monitor"
@@ -79,7 +80,7 @@ func (c *Container) execProcess(cfg *ExecConfig) (*container.Process, error) {
 	}
 	return container.NewProcess(&specs.Process{
 		Args: cfg.Cmd, Cwd: cwd, Terminal: cfg.Tty, User: u, NoNewPrivileges: o.noNewPrivileges, Rlimits: c.rlimits(),
-		Env:          c.environment(home, cfg.Tty, mergeEnv(c.Process.Env, cfg.Env)),
+		Env:          c.environment(home, cfg.Tty, change.MergeEnv(c.Process.Env, cfg.Env)),
 		Capabilities: &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held},
 	})
 }

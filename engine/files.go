@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
@@ -48,7 +49,7 @@ func (c *Container) Commit(o CommitOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	change, err := parseChanges(o.Changes)
+	change, err := change.Parse(o.Changes)
 	if err != nil {
 		return "", err
 	}

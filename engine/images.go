@@ -13,6 +13,7 @@ import (
 	docker "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
 
+	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/errs"
@@ -128,7 +129,7 @@ func (e *Engine) imageFilter(f Filters) (func(*image.Image) bool, error) {
 
 // Import makes an image of a root file system and returns its id.
 func (e *Engine) Import(r io.Reader, o ImportOptions) (string, error) {
-	change, err := parseChanges(o.Changes)
+	change, err := change.Parse(o.Changes)
 	if err != nil {
 		return "", err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	bridges "github.com/berth-containers/berth/network"
 )
 
@@ -82,7 +83,7 @@ func (c *Container) mountPoints() []docker.MountPoint {
 	out := []docker.MountPoint{}
 	for _, m := range c.Mounts {
 		p := docker.MountPoint{Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: m.RW, Propagation: m.Propagation}
-		if m.Mode == fromOther {
+		if m.Mode == mountpoint.FromOther {
 			p.Mode = ""
 		}
 		if m.Type == "volume" {

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/monitor"
 )
@@ -269,7 +270,7 @@ func (f *listFilter) match(c *Container, state *docker.State) bool {
 		matchLabels(c.Labels, f.Filters["label"]) &&
 		f.any("network", func(v string) bool { return c.inNetwork(v) }) &&
 		f.any("volume", func(v string) bool {
-			return slices.ContainsFunc(c.Mounts, func(m mountPoint) bool { return m.Name == v || m.Destination == v || m.Source == v })
+			return slices.ContainsFunc(c.Mounts, func(m mountpoint.Point) bool { return m.Name == v || m.Destination == v || m.Source == v })
 		}) &&
 		f.any("health", func(v string) bool {
 			return v == "none" && state.Health == nil || state.Health != nil && string(state.Health.Status) == v

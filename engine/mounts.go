@@ -17,26 +17,12 @@ import (
 	docker "github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 )
-
-// mountPoint is one place in a container where something else than the image is seen.
-type mountPoint struct {
-	Type        docker.Type // bind, volume, tmpfs, image
-	Name        string      `json:",omitempty"` // of a volume
-	Source      string      `json:",omitempty"` // on the host
-	Destination string
-	Mode        string   `json:",omitempty"` // as the user wrote it
-	Options     []string `json:",omitempty"` // of the mount, in the specification's words
-	RW          bool
-	Propagation docker.Propagation `json:",omitempty"`
-	Subpath     string             `json:",omitempty"`
-	NoCopy      bool               `json:",omitempty"`
-	Image       string             `json:",omitempty"` // id of a mounted image
-}
 
 // findMounts collects what is to be mounted, makes the volumes that are not there, and fills the empty ones.
 func (c *Container) findMounts(img *image.Image) error {
@@ -44,7 +30,7 @@ func (c *Container) findMounts(img *image.Image) error {
 		return err
 	}
 	for _, spec := range c.HostConfig.Binds {
-		m, err := parseBind(spec)
+		m, err := mountpoint.ParseBind(spec)
 		if err != nil {
 			return err
 		}
@@ -62,7 +48,7 @@ func (c *Container) findMounts(img *image.Image) error {
 		}
 	}
 	for destination, options := range c.HostConfig.Tmpfs {
-		m := mountPoint{Type: docker.TypeTmpfs, Destination: destination, Mode: options, RW: true, Options: tmpfsOptions(strings.Split(options, ","))}
+		m := mountpoint.Point{Type: docker.TypeTmpfs, Destination: destination, Mode: options, RW: true, Options: mountpoint.TmpfsOptions(strings.Split(options, ","))}
 		if err := c.addMount(m, false); err != nil {
 			return err
 		}
@@ -71,11 +57,11 @@ func (c *Container) findMounts(img *image.Image) error {
 		if c.mountAt(path.Clean(destination)) != nil {
 			continue
 		}
-		if err := c.addMount(mountPoint{Type: docker.TypeVolume, Destination: destination, RW: true}, false); err != nil {
+		if err := c.addMount(mountpoint.Point{Type: docker.TypeVolume, Destination: destination, RW: true}, false); err != nil {
 			return err
 		}
 	}
-	slices.SortStableFunc(c.Mounts, func(a, b mountPoint) int { // what lies below something is mounted after it
+	slices.SortStableFunc(c.Mounts, func(a, b mountpoint.Point) int { // what lies below something is mounted after it
 		if n := strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/"); n != 0 {
 			return n
 		}
@@ -89,7 +75,7 @@ func (c *Container) findMounts(img *image.Image) error {
 	return nil
 }
 
-func (c *Container) mountAt(destination string) *mountPoint {
+func (c *Container) mountAt(destination string) *mountpoint.Point {
 	for i := range c.Mounts {
 		if c.Mounts[i].Destination == destination {
 			return &c.Mounts[i]
@@ -98,88 +84,16 @@ func (c *Container) mountAt(destination string) *mountPoint {
 	return nil
 }
 
-// tmpfsOptions are those of a tmpfs that a user asked for: no programs, no devices, no set-user-ID unless they say so.
-func tmpfsOptions(own []string) []string {
-	out := []string{"noexec", "nosuid", "nodev"}
-	for _, o := range own {
-		if o != "" {
-			out = append(out, o)
-		}
-	}
-	return out
-}
-
-// parseBind reads [source:]destination[:options], the value of -v.
-func parseBind(spec string) (mountPoint, error) {
-	m := mountPoint{RW: true}
-	parts := strings.Split(spec, ":")
-	switch len(parts) {
-	case 1:
-		m.Type, m.Destination = docker.TypeVolume, parts[0]
-	case 2, 3:
-		m.Source, m.Destination = parts[0], parts[1]
-		if len(parts) == 2 && !path.IsAbs(parts[1]) && path.IsAbs(parts[0]) {
-			m.Source, m.Destination, parts = "", parts[0], []string{"", parts[0], parts[1]}
-		}
-		m.Type = docker.TypeVolume
-		if filepath.IsAbs(m.Source) {
-			m.Type = docker.TypeBind
-		} else {
-			m.Name, m.Source = m.Source, ""
-		}
-	default:
-		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s'", spec))
-	}
-	if len(parts) == 3 {
-		m.Mode = parts[2]
-		if err := m.useMode(spec); err != nil {
-			return m, err
-		}
-	}
-	return m, checkDestination(spec, m.Destination)
-}
-
-func checkDestination(spec, destination string) error {
-	switch {
-	case !path.IsAbs(destination):
-		return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid mount config: mount path must be absolute", spec))
-	case path.Clean(destination) == "/":
-		return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid specification: destination can't be '/'", spec))
-	}
-	return nil
-}
-
-// useMode reads the options of -v: ro, rw, propagation, nocopy; z and Z, which label files for SELinux, are for hosts
-// that have it.
-func (m *mountPoint) useMode(spec string) error {
-	for _, o := range strings.Split(m.Mode, ",") {
-		switch o {
-		case "rw", "z", "Z", "cached", "delegated", "consistent", "":
-		case "ro", "readonly":
-			m.RW = false
-		case "nocopy":
-			m.NoCopy = true
-		case "shared", "rshared", "slave", "rslave", "private", "rprivate":
-			m.Propagation = docker.Propagation(o)
-		case "noexec", "nosuid", "nodev", "exec", "suid", "dev", "noatime":
-			m.Options = append(m.Options, o)
-		default:
-			return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid mode: %s", spec, m.Mode))
-		}
-	}
-	return nil
-}
-
 // parseMount reads a --mount.
-func (c *Container) parseMount(in *docker.Mount) (mountPoint, error) {
-	m := mountPoint{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly}
-	bad := func(format string, args ...any) (mountPoint, error) {
+func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
+	m := mountpoint.Point{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly}
+	bad := func(format string, args ...any) (mountpoint.Point, error) {
 		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid mount config for type %q: ", in.Type)+fmt.Sprintf(format, args...))
 	}
 	if in.Target == "" {
 		return bad("field Target must not be empty")
 	}
-	if err := checkDestination(in.Target, in.Target); err != nil {
+	if err := mountpoint.CheckDestination(in.Target, in.Target); err != nil {
 		return m, err
 	}
 	switch in.Type {
@@ -216,7 +130,7 @@ func (c *Container) parseMount(in *docker.Mount) (mountPoint, error) {
 				own = append(own, "mode="+strconv.FormatUint(uint64(o.Mode.Perm()|o.Mode&os.ModeSticky>>(31-9-2)), 8))
 			}
 		}
-		m.Options = tmpfsOptions(own)
+		m.Options = mountpoint.TmpfsOptions(own)
 	case docker.TypeImage:
 		img, err := c.e.resolve(in.Source)
 		if err != nil {
@@ -231,12 +145,12 @@ func (c *Container) parseMount(in *docker.Mount) (mountPoint, error) {
 
 // addMount checks a mount and makes what it needs. A source that is not there is made for -v, as Docker does, and is
 // an error for --mount.
-func (c *Container) addMount(m mountPoint, makeSource bool) error {
+func (c *Container) addMount(m mountpoint.Point, makeSource bool) error {
 	m.Destination = path.Clean(m.Destination)
 	if !path.IsAbs(m.Destination) || m.Destination == "/" {
 		return errs.Text(errs.Invalid, "invalid mount path: '"+m.Destination+"' mount path must be absolute and not /")
 	}
-	if have := c.mountAt(m.Destination); have != nil && have.Mode != fromOther {
+	if have := c.mountAt(m.Destination); have != nil && have.Mode != mountpoint.FromOther {
 		return errs.Text(errs.Invalid, "Duplicate mount point: "+m.Destination)
 	}
 	switch m.Type {
@@ -267,13 +181,10 @@ func (c *Container) addMount(m mountPoint, makeSource bool) error {
 		}
 		m.Name, m.Source = v.Name, v.Mountpoint
 	}
-	c.Mounts = slices.DeleteFunc(c.Mounts, func(have mountPoint) bool { return have.Destination == m.Destination })
+	c.Mounts = slices.DeleteFunc(c.Mounts, func(have mountpoint.Point) bool { return have.Destination == m.Destination })
 	c.Mounts = append(c.Mounts, m)
 	return nil
 }
-
-// fromOther marks what --volumes-from brought: one's own mounts replace it.
-const fromOther = "from another container"
 
 // mountsFromOthers takes the volumes and bind mounts of other containers.
 func (c *Container) mountsFromOthers() error {
@@ -290,7 +201,7 @@ func (c *Container) mountsFromOthers() error {
 			if m.Type != docker.TypeBind && m.Type != docker.TypeVolume || c.mountAt(m.Destination) != nil {
 				continue
 			}
-			m.RW, m.Mode = m.RW && mode != "ro", fromOther
+			m.RW, m.Mode = m.RW && mode != "ro", mountpoint.FromOther
 			if m.Name != "" {
 				if err := c.e.volumes.Use(m.Name, c.ID); err != nil {
 					return err
@@ -303,8 +214,8 @@ func (c *Container) mountsFromOthers() error {
 }
 
 // fillVolume gives an empty volume what the image has at its place, as Docker does, owners and modes included.
-func (c *Container) fillVolume(m *mountPoint) error {
-	if m.Type != docker.TypeVolume || m.NoCopy || m.Mode == fromOther || !emptyFolder(m.Source) {
+func (c *Container) fillVolume(m *mountpoint.Point) error {
+	if m.Type != docker.TypeVolume || m.NoCopy || m.Mode == mountpoint.FromOther || !emptyFolder(m.Source) {
 		return nil
 	}
 	merged, err := mount.Overlay(mount.OverlayOptions{Lowers: c.Lowers})

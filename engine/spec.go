@@ -11,6 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
 )
@@ -27,7 +28,7 @@ func (c *Container) spec() (*specs.Spec, error) {
 		Annotations: maps.Clone(h.Annotations),
 		Linux: &specs.Linux{
 			CgroupsPath: c.cgroupsPath(),
-			Resources:   resources(&h.Resources),
+			Resources:   limits.Spec(&h.Resources),
 			Sysctl:      c.sysctls(),
 		},
 	}

@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
 )
@@ -92,7 +93,7 @@ func (c *Container) sharedMemory() ([]specs.Mount, error) {
 }
 
 // ownMount translates one mount of the user's.
-func (c *Container) ownMount(m *mountPoint) (specs.Mount, error) {
+func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 	out := specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source}
 	switch m.Type {
 	case docker.TypeTmpfs:

@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
 )
@@ -51,7 +52,7 @@ func (c *Container) environment(home string, terminal bool, own []string) []stri
 	if terminal {
 		base = append(base, "TERM=xterm")
 	}
-	out := mergeEnv(base, own)
+	out := change.MergeEnv(base, own)
 	for _, e := range out {
 		if strings.HasPrefix(e, "HOME=") {
 			return out

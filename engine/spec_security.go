@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	docker "github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/caps"
 	"github.com/berth-containers/berth/linux/seccomp"
@@ -200,7 +200,7 @@ func (c *Container) addDevices(s *specs.Spec) error {
 		}
 	}
 	for _, rule := range c.HostConfig.DeviceCgroupRules {
-		d, err := parseDeviceRule(rule)
+		d, err := limits.ParseDeviceRule(rule)
 		if err != nil {
 			return err
 		}
@@ -262,32 +262,4 @@ func (c *Container) allDevices(s *specs.Spec) error {
 		}
 		return addDevice(s, docker.DeviceMapping{PathOnHost: file})
 	})
-}
-
-// parseDeviceRule reads a rule as version 1 writes it: "c 42:* rmw".
-func parseDeviceRule(rule string) (d specs.LinuxDeviceCgroup, err error) {
-	bad := errs.Text(errs.Invalid, fmt.Sprintf("invalid device cgroup rule format: '%s'", rule))
-	fields := strings.Fields(rule)
-	if len(fields) != 3 || len(fields[0]) != 1 || !strings.Contains("abc", fields[0]) || strings.Trim(fields[2], "rwm") != "" {
-		return d, bad
-	}
-	d = specs.LinuxDeviceCgroup{Allow: true, Type: fields[0], Access: fields[2]}
-	major, minor, ok := strings.Cut(fields[1], ":")
-	if !ok {
-		return d, bad
-	}
-	for _, n := range []struct {
-		text string
-		to   **int64
-	}{{major, &d.Major}, {minor, &d.Minor}} {
-		if n.text == "*" {
-			continue
-		}
-		v, err := strconv.ParseInt(n.text, 10, 64)
-		if err != nil || v < 0 {
-			return d, bad
-		}
-		*n.to = &v
-	}
-	return d, nil
 }

@@ -145,36 +145,3 @@ func TestNames(t *testing.T) {
 		t.Errorf("left: %v, %v", entries, err)
 	}
 }
-
-func TestParseBind(t *testing.T) {
-	for spec, want := range map[string]string{
-		"/a:/b": "bind /a /b true", "/a:/b:ro": "bind /a /b false", "v:/b": "volume v /b true", "v:/b:ro,nocopy": "volume v /b false",
-		"/b": "volume  /b true", "a:b": "", "/a:/": "", "/a:/b:xx": "", "a:b:c:d": "", "rel": "",
-	} {
-		m, err := parseBind(spec)
-		got := ""
-		if err == nil {
-			got = strings.Join([]string{string(m.Type), m.Name + m.Source, m.Destination, map[bool]string{true: "true", false: "false"}[m.RW]}, " ")
-		}
-		if got != want {
-			t.Errorf("%s: %q, %v; want %q", spec, got, err, want)
-		}
-	}
-}
-
-func TestParseSignal(t *testing.T) {
-	for text, want := range map[string]int{"KILL": 9, "SIGTERM": 15, "sigint": 2, "9": 9, "RTMIN": 34, "RTMIN+3": 37, "RTMAX-1": 63, "": 0, "0": 0, "65": 0, "NOPE": 0, "RTMIN+99": 0} {
-		sig, err := parseSignal(text)
-		if int(sig) != want || (err == nil) != (want != 0) {
-			t.Errorf("%q: %d, %v; want %d", text, sig, err, want)
-		}
-	}
-}
-
-func TestChanges(t *testing.T) {
-	for _, bad := range []string{"", "CMD", "RUN x", "ENV", "EXPOSE x", "STOPSIGNAL NOPE", "LABEL a"} {
-		if _, err := parseChanges([]string{bad}); !errs.Is(err, errs.Invalid) {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}

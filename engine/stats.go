@@ -12,6 +12,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/monitor"
@@ -132,14 +133,14 @@ func (c *Container) Update(o UpdateOptions) error {
 	if r.PidsLimit != nil {
 		merged.PidsLimit = r.PidsLimit
 	}
-	if err := checkResources(&merged); err != nil {
+	if err := limits.Check(&merged); err != nil {
 		return err
 	}
 	if o.RestartPolicy.Name != "" && c.HostConfig.AutoRemove && !o.RestartPolicy.IsNone() {
 		return errs.Text(errs.Invalid, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 	}
 	if c.Running() {
-		change := resources(&merged)
+		change := limits.Spec(&merged)
 		request := monitor.Request{Op: "update", Resources: change}
 		if o.RestartPolicy.Name != "" {
 			request.Restart = &monitor.Restart{Policy: string(o.RestartPolicy.Name), Retries: o.RestartPolicy.MaximumRetryCount}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/signals"
 	"github.com/berth-containers/berth/monitor"
 )
 
@@ -17,7 +18,7 @@ import (
 func (c *Container) Stop(o StopOptions) error {
 	sig := 0
 	if o.Signal != "" {
-		s, err := parseSignal(o.Signal)
+		s, err := signals.Parse(o.Signal)
 		if err != nil {
 			return err
 		}
@@ -70,7 +71,7 @@ func (c *Container) Kill(signal string) error {
 	sig := unix.SIGKILL
 	if signal != "" {
 		var err error
-		if sig, err = parseSignal(signal); err != nil {
+		if sig, err = signals.Parse(signal); err != nil {
 			return err
 		}
 	}

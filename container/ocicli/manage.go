@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/signals"
 )
 
 func (p *program) printJSON(v any) error {
@@ -54,17 +55,6 @@ func (p *program) describe(ct *container.Container) described {
 	return d
 }
 
-// parseSignal reads KILL, SIGKILL or 9.
-func parseSignal(s string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
-		return unix.Signal(n), nil
-	}
-	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")); sig != 0 {
-		return sig, nil
-	}
-	return 0, errs.Text(errs.Invalid, "unknown signal "+strconv.Quote(s))
-}
-
 func (p *program) kill(c *call) error {
 	all := c.Bool("all", false, "all processes of the container")
 	c.BoolVar(all, "a", false, "all processes of the container")
@@ -74,7 +64,7 @@ func (p *program) kill(c *call) error {
 	sig := unix.SIGTERM
 	if c.NArg() == 2 {
 		var err error
-		if sig, err = parseSignal(c.Arg(1)); err != nil {
+		if sig, err = signals.Parse(c.Arg(1)); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 //go:build linux
 
-package engine
+// Package limits checks the resource limits that a user asked for, and translates them into the runtime specification.
+package limits
 
 import (
 	"fmt"
@@ -20,11 +21,9 @@ import (
 
 const smallestMemory = 6 << 20 // bytes; with less no container starts
 
-func (c *Container) checkResources() error { return checkResources(&c.HostConfig.Resources) }
-
-// checkResources refuses limits that the kernel would refuse, or that would keep a container from starting, in Docker's
+// Check refuses limits that the kernel would refuse, or that would keep a container from starting, in Docker's
 // words.
-func checkResources(r *docker.Resources) error {
+func Check(r *docker.Resources) error {
 	bad := func(format string, args ...any) error { return errs.Text(errs.Invalid, fmt.Sprintf(format, args...)) }
 	switch {
 	case r.Memory != 0 && r.Memory < smallestMemory:
@@ -57,13 +56,13 @@ func checkResources(r *docker.Resources) error {
 
 func checkCPUs(r *docker.Resources) error {
 	bad := func(format string, args ...any) error { return errs.Text(errs.Invalid, fmt.Sprintf(format, args...)) }
-	online := readLine("/sys/devices/system/cpu/online")
+	online := ReadLine("/sys/devices/system/cpu/online")
 	n := float64(countList(online))
 	if r.NanoCPUs < 0 || r.NanoCPUs > 0 && (float64(r.NanoCPUs) > n*1e9 || r.NanoCPUs < 1e7) {
 		return bad("Range of CPUs is from 0.01 to %.2f, as there are only %d CPUs available", n, int(n))
 	}
 	for _, list := range []struct{ what, value, online string }{
-		{"CPUs", r.CpusetCpus, online}, {"memory nodes", r.CpusetMems, readLine("/sys/devices/system/node/online")},
+		{"CPUs", r.CpusetCpus, online}, {"memory nodes", r.CpusetMems, ReadLine("/sys/devices/system/node/online")},
 	} {
 		if list.value == "" {
 			continue
@@ -78,8 +77,8 @@ func checkCPUs(r *docker.Resources) error {
 	return nil
 }
 
-// readLine reads a small file of the kernel; "" when it is not there.
-func readLine(file string) string {
+// ReadLine reads a small file of the kernel; "" when it is not there.
+func ReadLine(file string) string {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return ""
@@ -106,8 +105,8 @@ func countList(list string) (n int) {
 	return n
 }
 
-// resources translates limits. What is zero is not limited.
-func resources(r *docker.Resources) *specs.LinuxResources {
+// Spec translates limits. What is zero is not limited.
+func Spec(r *docker.Resources) *specs.LinuxResources {
 	out := &specs.LinuxResources{Memory: memory(r), CPU: cpu(r), BlockIO: blockIO(r)}
 	if r.PidsLimit != nil && *r.PidsLimit != 0 {
 		limit := *r.PidsLimit

@@ -1,27 +1,25 @@
 //go:build linux
 
-package engine
+// Package change reads the Dockerfile instructions that import and commit apply to an image.
+package change
 
 import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 
+	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/signals"
 )
 
-// glob reports whether a name fits a shell pattern.
-func glob(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
-	return err == nil && ok
-}
-
-// parseChanges reads the Dockerfile instructions of import and commit: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL,
+// Parse reads the Dockerfile instructions of import and commit: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL,
 // USER, VOLUME, WORKDIR.
-func parseChanges(lines []string) (func(*dockerspec.DockerOCIImage) error, error) {
+func Parse(lines []string) (func(*dockerspec.DockerOCIImage) error, error) {
 	var changes []func(*dockerspec.DockerOCIImageConfig)
 	for _, line := range lines {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -56,7 +54,7 @@ func parseChange(word, rest string) (configChange, error) {
 		set, err := pairsOf(rest)
 		return func(c *dockerspec.DockerOCIImageConfig) {
 			for _, p := range set {
-				c.Env = mergeEnv(c.Env, []string{p[0] + "=" + p[1]})
+				c.Env = MergeEnv(c.Env, []string{p[0] + "=" + p[1]})
 			}
 		}, err
 	case "LABEL":
@@ -70,7 +68,7 @@ func parseChange(word, rest string) (configChange, error) {
 			}
 		}, err
 	case "EXPOSE":
-		exposed, _, err := ParsePorts(nil, strings.Fields(rest))
+		exposed, _, err := ports.Parse(nil, strings.Fields(rest))
 		return func(c *dockerspec.DockerOCIImageConfig) {
 			if c.ExposedPorts == nil {
 				c.ExposedPorts = map[string]struct{}{}
@@ -103,7 +101,7 @@ func parseChange(word, rest string) (configChange, error) {
 			}
 		}, nil
 	case "STOPSIGNAL":
-		_, err := parseSignal(rest)
+		_, err := signals.Parse(rest)
 		return func(c *dockerspec.DockerOCIImageConfig) { c.StopSignal = rest }, err
 	}
 	return nil, fmt.Errorf("%s is not a valid change command", word)
@@ -158,6 +156,24 @@ func splitQuoted(s string) []string {
 	}
 	if some {
 		out = append(out, word.String())
+	}
+	return out
+}
+
+// MergeEnv puts variables over others; a name without a value removes one.
+func MergeEnv(base, over []string) []string {
+	out := slices.Clone(base)
+	for _, e := range over {
+		name, _, hasValue := strings.Cut(e, "=")
+		i := slices.IndexFunc(out, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+		switch {
+		case i >= 0 && hasValue:
+			out[i] = e
+		case i >= 0:
+			out = slices.Delete(out, i, i+1)
+		case hasValue:
+			out = append(out, e)
+		}
 	}
 	return out
 }
