@@ -46,7 +46,7 @@ func commands() []entry {
 		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
 		{"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
-		{"stats", newStats}, {"top", newTop}, {"update", newUpdate},
+		{"events", newEvents}, {"system events", newEvents}, {"stats", newStats}, {"top", newTop}, {"update", newUpdate},
 		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},
 		{"container top", newTop}, {"container update", newUpdate},
 		{"image tag", newTag}, {"image rm", newRemoveImage}, {"image history", newHistory}, {"image save", newSave}, {"image load", newLoad}, {"image prune", newImagePrune},

@@ -123,5 +123,6 @@ type ImportOptions struct {
 // EventOptions of [Engine.Events].
 type EventOptions struct {
 	Since, Until time.Time // zero: from now, for ever
+	Done         <-chan struct{}
 	Filters      Filters
 }

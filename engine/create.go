@@ -78,7 +78,11 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 	if err := c.findMounts(img); err != nil {
 		return nil, err
 	}
-	return c, c.save()
+	if err := c.save(); err != nil {
+		return nil, err
+	}
+	c.tell("create")
+	return c, nil
 }
 
 // resolve finds an image. The default image comes into being when it is first asked for.

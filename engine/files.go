@@ -40,7 +40,11 @@ func (c *Container) withRoot(fn func(dir string) error) error {
 
 // Export writes the container's root as a tar archive.
 func (c *Container) Export(w io.Writer) error {
-	return c.withRoot(func(dir string) error { return layer.Pack(w, dir, layer.PackOptions{}) })
+	if err := c.withRoot(func(dir string) error { return layer.Pack(w, dir, layer.PackOptions{}) }); err != nil {
+		return err
+	}
+	c.tell("export")
+	return nil
 }
 
 // Commit makes an image of the container, which is paused meanwhile.
@@ -63,6 +67,7 @@ func (c *Container) Commit(o CommitOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	c.tell("commit", "imageID", img.ID, "imageRef", o.Ref)
 	return img.ID, nil
 }
 

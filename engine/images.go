@@ -141,6 +141,7 @@ func (e *Engine) Import(r io.Reader, o ImportOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	e.tellImage("import", img.ID, o.Ref)
 	return img.ID, nil
 }
 

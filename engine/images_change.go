@@ -13,15 +13,24 @@ import (
 
 // Tag gives an image a further name.
 func (e *Engine) Tag(source, target string) error {
-	if _, err := e.resolve(source); err != nil {
+	img, err := e.resolve(source)
+	if err != nil {
 		return err
 	}
-	return e.images.Tag(source, target)
+	if err := e.images.Tag(source, target); err != nil {
+		return err
+	}
+	e.tellImage("tag", img.ID, target)
+	return nil
 }
 
 // RemoveImage takes a name of an image away, and the image with its last name.
 func (e *Engine) RemoveImage(name string, force bool) (*image.Removed, error) {
-	return e.images.Remove(name, e.removeOptions(force))
+	removed, err := e.images.Remove(name, e.removeOptions(force))
+	if removed != nil {
+		e.tellRemoved(removed.Untagged, removed.Deleted)
+	}
+	return removed, err
 }
 
 func (e *Engine) removeOptions(force bool) image.RemoveOptions {
@@ -116,7 +125,13 @@ func (e *Engine) Save(w io.Writer, names []string) error {
 			return err
 		}
 	}
-	return e.images.Save(w, names)
+	if err := e.images.Save(w, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		e.tellImage("save", name, name)
+	}
+	return nil
 }
 
 // Load reads images from an archive and returns their names, or ids where they have none.
@@ -124,6 +139,7 @@ func (e *Engine) Load(r io.Reader) ([]string, error) {
 	images, err := e.images.Load(r)
 	var out []string
 	for _, img := range images {
+		e.tellImage("load", img.ID, img.ID)
 		if nerr := e.images.WithNames(img); nerr != nil || len(img.Names) == 0 {
 			out = append(out, "Loaded image ID: "+img.ID)
 			continue

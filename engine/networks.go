@@ -29,6 +29,7 @@ func (e *Engine) CreateNetwork(o NetworkOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	e.tellNetwork("create", n)
 	return n.ID, nil
 }
 
@@ -113,7 +114,10 @@ func (e *Engine) RemoveNetwork(name string) error {
 	if name == network.DefaultName || name == "host" || name == "none" {
 		return errs.Text(errs.Permission, name+" is a pre-defined network and cannot be removed")
 	}
-	_, err := e.networks.Remove(name)
+	n, err := e.networks.Remove(name)
+	if err == nil {
+		e.tellNetwork("destroy", n)
+	}
 	return err
 }
 
@@ -141,6 +145,7 @@ func (e *Engine) PruneNetworks(f Filters) ([]string, error) {
 			continue
 		}
 		if _, err := e.networks.Remove(n.Name); err == nil {
+			e.tellNetwork("destroy", n)
 			out = append(out, n.Name)
 		}
 	}
@@ -171,7 +176,11 @@ func (c *Container) Connect(name string, s *docker.EndpointSettings) error {
 			return err
 		}
 	}
-	return c.save()
+	if err := c.save(); err != nil {
+		return err
+	}
+	c.e.tellNetwork("connect", n, "container", c.ID)
+	return nil
 }
 
 // plug attaches a running container, and tells its monitor what to undo.
@@ -234,7 +243,11 @@ func (c *Container) Disconnect(name string) error {
 			return err
 		}
 	}
-	return c.save()
+	if err := c.save(); err != nil {
+		return err
+	}
+	c.e.tellNetwork("disconnect", n, "container", c.ID)
+	return nil
 }
 
 // NetworkSettings are what a user says of a new network, as text.

@@ -32,12 +32,17 @@ func (e *Engine) Pull(ctx context.Context, name string, o TransferOptions) (*Pul
 	if err != nil {
 		return nil, err
 	}
+	e.tellImage("pull", r.String(), r.String())
 	return &Pulled{Name: r.String(), Digest: digest, ID: img.ID, New: before != img.ID}, nil
 }
 
 // Push sends an image to where its name says, and returns its digest there.
 func (e *Engine) Push(ctx context.Context, name string, o TransferOptions) (string, error) {
-	return registry.Push(ctx, e.images, name, o)
+	digest, err := registry.Push(ctx, e.images, name, o)
+	if err == nil {
+		e.tellImage("push", name, name)
+	}
+	return digest, err
 }
 
 // Login checks and keeps a user's password for a registry.

@@ -162,6 +162,7 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 		Restart: monitor.Restart{Policy: string(c.HostConfig.RestartPolicy.Name), Retries: c.HostConfig.RestartPolicy.MaximumRetryCount},
 		Health:  c.health(),
 		Exit:    filepath.Join(c.dataDir(), exitFile),
+		Journal: c.journal(),
 		Undo:    monitor.Undo{Files: attachment.Undo.Files, Batches: attachment.Undo.Batches},
 	}
 	if c.hasBridge() {
@@ -309,8 +310,10 @@ func (c *Container) repair() {
 	}
 	last := monitor.LastStatus(c.runDir())
 	c.clean()
+	c.tell("die", "exitCode", "137", "error", monitor.ErrLost.Error())
 	if c.HostConfig.AutoRemove {
 		c.erase()
+		c.tell("destroy")
 		return
 	}
 	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}

@@ -63,6 +63,9 @@ func (c *Container) Restart(o StopOptions) error {
 		return err
 	}
 	_, err := c.Start(StartOptions{})
+	if err == nil {
+		c.tell("restart")
+	}
 	return err
 }
 
@@ -128,6 +131,8 @@ func (c *Container) Rename(name string) error {
 		return err
 	}
 	c.e.dropName(old, c.ID)
+	_ = c.ask(monitor.Request{Op: "update", Journal: c.journal()}) // if it runs: its monitor knows the old name
+	c.tell("rename", "oldName", "/"+old)
 	return nil
 }
 
@@ -180,6 +185,7 @@ func (c *Container) remove(volumes bool) error {
 		return errs.Wrap("remove container "+c.ShortID(), err)
 	}
 	c.e.dropName(c.Name, c.ID)
+	c.tell("destroy")
 	if volumes || c.HostConfig.AutoRemove {
 		for _, name := range c.Anon {
 			_ = c.e.volumes.Remove(name, c.e.exists)

@@ -15,7 +15,11 @@ func (e *Engine) CreateVolume(name, driver string, labels, options map[string]st
 	if driver != "" && driver != "local" {
 		return nil, errs.Text(errs.NotFound, `error looking up volume plugin `+driver+`: plugin "`+driver+`" not found`)
 	}
-	return e.volumes.Create(name, labels, options)
+	v, err := e.volumes.Create(name, labels, options)
+	if err == nil {
+		e.tellVolume("create", v.Name)
+	}
+	return v, err
 }
 
 // Volumes lists volumes.
@@ -42,7 +46,13 @@ func (e *Engine) volumeUsers(name string) []string {
 func (e *Engine) Volume(name string) (*volume.Volume, error) { return e.volumes.Get(name) }
 
 // RemoveVolume deletes a volume that no container has.
-func (e *Engine) RemoveVolume(name string) error { return e.volumes.Remove(name, e.exists) }
+func (e *Engine) RemoveVolume(name string) error {
+	if err := e.volumes.Remove(name, e.exists); err != nil {
+		return err
+	}
+	e.tellVolume("destroy", name)
+	return nil
+}
 
 // PruneVolumes removes volumes that no container has: anonymous ones, or with the filter all=true every one.
 func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error) {
@@ -60,6 +70,7 @@ func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error
 		}
 		size := treeSize(v.Mountpoint)
 		if err := e.volumes.Remove(v.Name, e.exists); err == nil {
+			e.tellVolume("destroy", v.Name)
 			names, freed = append(names, v.Name), freed+size
 		}
 	}

@@ -32,6 +32,8 @@ type Config struct {
 
 	Names *Names `json:"names,omitempty"` // answers questions for names in the container's network; nil: nobody does
 
+	Journal *Journal `json:"journal,omitempty"` // nil: nobody is told what happens
+
 	Exit   string   `json:"exit,omitempty"`   // file that tells the end; "": nobody will ask
 	Undo   Undo     `json:"undo"`             // whatever happens
 	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order

@@ -129,9 +129,9 @@ func (m *monitor) do(r Request) error {
 	case "signal":
 		return m.signal(l, unix.Signal(r.Signal))
 	case "pause":
-		return m.setPhase(l.c.Pause(), Paused)
+		return m.setPhase(l.c.Pause(), Paused, "pause")
 	case "resume":
-		return m.setPhase(l.c.Resume(), Running)
+		return m.setPhase(l.c.Resume(), Running, "unpause")
 	case "resize":
 		if l.io.tty == nil || r.Size == nil {
 			return errs.Text(errs.Conflict, "the container has no terminal")
@@ -144,6 +144,9 @@ func (m *monitor) do(r Request) error {
 		m.Undo.Batches = append(m.Undo.Batches, r.Undo.Batches...)
 		return nil
 	case "update":
+		if r.Journal != nil {
+			m.useJournal(r.Journal)
+		}
 		if r.Restart != nil {
 			m.mu.Lock()
 			m.Restart = *r.Restart
@@ -157,13 +160,14 @@ func (m *monitor) do(r Request) error {
 	return errs.New(errs.Invalid, "serve request", fmt.Errorf("unknown operation %q", r.Op))
 }
 
-func (m *monitor) setPhase(err error, phase string) error {
+func (m *monitor) setPhase(err error, phase, action string) error {
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status.Phase = phase
+	m.tell(action)
 	return m.publish()
 }
 
@@ -175,6 +179,7 @@ func (m *monitor) signal(l *life, sig unix.Signal) error {
 	if l == nil {
 		return nil
 	}
+	m.tellKill(sig)
 	err := l.c.Kill(sig, false)
 	if sig == unix.SIGKILL {
 		_ = l.c.Group().Thaw() // version 1: what is frozen does not even die
@@ -204,6 +209,8 @@ func (m *monitor) stop(sig int, timeout *time.Duration, by string) error {
 	if sig == 0 {
 		sig = m.StopSignal
 	}
+	defer m.tell("stop")
+	m.tellKill(unix.Signal(sig))
 	patience := m.StopTimeout
 	if timeout != nil {
 		patience = *timeout
@@ -223,6 +230,7 @@ func (m *monitor) stop(sig int, timeout *time.Duration, by string) error {
 		return nil
 	case <-over:
 	}
+	m.tellKill(unix.SIGKILL)
 	if err := l.c.Kill(unix.SIGKILL, false); err != nil && !errs.Is(err, errs.Conflict) {
 		return err
 	}

@@ -33,6 +33,9 @@ func (m *monitor) finish(exit *Exit) {
 	for _, path := range m.Remove {
 		_ = os.RemoveAll(path)
 	}
+	if len(m.Remove) > 0 {
+		m.tell("destroy")
+	}
 	for fd := heldFDs; fd < heldFDs+m.Held; fd++ {
 		_ = unix.Flock(fd, unix.LOCK_UN) // a start of the container need not wait for the end of this process
 		unix.Close(fd)

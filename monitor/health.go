@@ -69,6 +69,9 @@ func (m *monitor) judge(r HealthCheck, starting bool) {
 	m.status.Health = &h
 	_ = m.publish()
 	m.mu.Unlock()
+	if h.Status != was {
+		m.tell("health_status: " + h.Status)
+	}
 	if h.Status == healthUnhealthy && was != healthUnhealthy {
 		m.treat()
 	}

@@ -29,6 +29,7 @@ type monitor struct {
 	control  *os.File // the listening socket
 	observer *os.File // nil: nobody looks
 
+	telling  sync.Mutex // of Journal
 	mu       sync.Mutex // of all below
 	status   Status
 	life     *life // nil between two lives of the container
@@ -241,6 +242,7 @@ func (m *monitor) start() error {
 	if err := m.publish(); err != nil {
 		return err
 	}
+	m.tell("start")
 	go m.watchHealth(l)
 	return nil
 }
@@ -291,6 +293,7 @@ func (m *monitor) awaitEnd() *Exit {
 	m.life = nil
 	l.exit.By = m.by
 	m.mu.Unlock()
+	m.tellEnd(&l.exit)
 	close(l.ended)
 	if err := l.c.Delete(true); err != nil && l.exit.Error == "" {
 		l.exit.Error = err.Error()

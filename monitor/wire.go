@@ -48,6 +48,7 @@ type Request struct {
 
 	Resources *specs.LinuxResources `json:"resources,omitempty"` // update
 	Restart   *Restart              `json:"restart,omitempty"`   // update
+	Journal   *Journal              `json:"journal,omitempty"`   // update: the container has another name
 
 	Undo *Undo `json:"undo,omitempty"` // undo: what is to be undone as well, because of a further network
 

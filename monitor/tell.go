@@ -1,0 +1,50 @@
+//go:build linux
+
+package monitor
+
+import (
+	"maps"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/monitor/event"
+)
+
+// Journal is where the monitor writes down what happens to its container, and what is said of it each time.
+type Journal struct {
+	File       string            `json:"file"`
+	Attributes map[string]string `json:"attributes"` // labels, image, name
+}
+
+// tell writes an event of the container down; more are pairs of what this event has to say.
+func (m *monitor) tell(action string, more ...string) {
+	m.telling.Lock()
+	defer m.telling.Unlock()
+	if m.Journal == nil {
+		return
+	}
+	attributes := maps.Clone(m.Journal.Attributes)
+	for i := 0; i+1 < len(more); i += 2 {
+		attributes[more[i]] = more[i+1]
+	}
+	event.Append(m.Journal.File, event.New("container", action, m.ID, attributes))
+}
+
+// useJournal is for a container that has got another name.
+func (m *monitor) useJournal(j *Journal) {
+	m.telling.Lock()
+	defer m.telling.Unlock()
+	m.Journal = j
+}
+
+func (m *monitor) tellKill(sig unix.Signal) { m.tell("kill", "signal", strconv.Itoa(int(sig))) }
+
+func (m *monitor) tellEnd(exit *Exit) {
+	if exit.OOMKilled {
+		m.tell("oom")
+	}
+	lasted := exit.FinishedAt.Sub(exit.StartedAt) / time.Second
+	m.tell("die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(int64(lasted), 10))
+}
