@@ -4,7 +4,6 @@ package engine
 
 import (
 	"path"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -43,7 +42,6 @@ func (c *Container) Exec(cfg ExecConfig, streams *Streams) (*Session, error) {
 		conn.Close()
 		return nil, err
 	}
-	c.tell("exec_start: " + strings.Join(cfg.Cmd, " "))
 	if cfg.Detach || streams == nil {
 		return nil, conn.Close()
 	}

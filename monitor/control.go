@@ -209,7 +209,6 @@ func (m *monitor) stop(sig int, timeout *time.Duration, by string) error {
 	if sig == 0 {
 		sig = m.StopSignal
 	}
-	defer m.tell("stop")
 	m.tellKill(unix.Signal(sig))
 	patience := m.StopTimeout
 	if timeout != nil {

@@ -4,6 +4,8 @@ package monitor
 
 import (
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,9 @@ func (m *monitor) exec(conn *Conn, r Request) {
 		return
 	}
 	s.resize(r.Size)
+	line := strings.Join(r.Process.Args, " ")
+	m.tell("exec_create: " + line)
+	m.tell("exec_start: " + line)
 	_ = conn.sendJSON(frameReply, Reply{Pid: e.Pid()})
 	attached := !r.Detach
 	if attached {
@@ -41,6 +46,7 @@ func (m *monitor) exec(conn *Conn, r Request) {
 	e.Close()
 	m.restWhenIdle()
 	s.drain(2 * time.Second)
+	m.tell("exec_die", "exitCode", strconv.Itoa(exit.Code))
 	if attached {
 		_ = conn.sendJSON(frameEnd, exit)
 		conn.Close()

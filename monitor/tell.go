@@ -41,10 +41,14 @@ func (m *monitor) useJournal(j *Journal) {
 
 func (m *monitor) tellKill(sig unix.Signal) { m.tell("kill", "signal", strconv.Itoa(int(sig))) }
 
+// tellEnd is called before anybody else hears of the end: who has, finds it in the journal.
 func (m *monitor) tellEnd(exit *Exit) {
 	if exit.OOMKilled {
 		m.tell("oom")
 	}
 	lasted := exit.FinishedAt.Sub(exit.StartedAt) / time.Second
 	m.tell("die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(int64(lasted), 10))
+	if exit.By == "stop" || exit.By == "timeout" {
+		m.tell("stop")
+	}
 }
