@@ -3,38 +3,29 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
-	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/berth-containers/berth/engine"
-	"github.com/berth-containers/berth/internal/errs"
 )
 
 func newEvents(a *app) *cobra.Command {
 	var filters listFlag
 	since, until, format := "", "", ""
 	cmd := &cobra.Command{
-		Use: "events [OPTIONS]", Short: "Get events: what happens, and with --since what has happened, also before a reboot", Args: exactArgs(0),
+		Use: "events [OPTIONS]", Short: "Get events: what happens, and with --since what has happened, also before a reboot", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := engine.EventOptions{}
 			var err error
 			if o.Filters, err = parseFilters(filters); err != nil {
 				return err
 			}
-			if o.Since, err = parseTime(since); err != nil {
-				return err
-			}
-			if o.Until, err = parseTime(until); err != nil {
+			if o.Since, o.Until, err = parsePeriod(since, until); err != nil {
 				return err
 			}
 			show, err := a.eventWriter(format)
@@ -45,15 +36,9 @@ func newEvents(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			done := make(chan struct{})
-			o.Done = done
-			signals := make(chan os.Signal, 1)
-			signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-			go func() {
-				<-signals
-				close(done)
-			}()
-			return e.Events(o, show)
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			return e.Events(ctx, o, show)
 		},
 	}
 	f := cmd.Flags()
@@ -88,29 +73,11 @@ func (a *app) eventWriter(format string) (func(engine.Event) error, error) {
 			_, err := fmt.Fprintln(a.out, eventLine(&e))
 			return err
 		}, nil
-	case "json", "{{json .}}":
-		return func(e engine.Event) error {
-			b, err := json.Marshal(newEventRow(e))
-			if err == nil {
-				_, err = fmt.Fprintf(a.out, "%s\n", b)
-			}
-			return err
-		}, nil
+	case "json":
+		format = "{{json .}}"
 	}
-	tmpl, err := parseTemplate(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
-	if err != nil {
-		return nil, err
-	}
-	return func(e engine.Event) error { return a.executeEvent(tmpl, e) }, nil
-}
-
-func (a *app) executeEvent(tmpl *template.Template, e engine.Event) error {
-	var b strings.Builder
-	if err := tmpl.Execute(&b, newEventRow(e)); err != nil {
-		return errs.New(errs.Invalid, "template parsing error", err)
-	}
-	_, err := fmt.Fprintln(a.out, b.String())
-	return err
+	tmpl, err := parseLine(format)
+	return func(e engine.Event) error { return execute(a.out, tmpl, []any{newEventRow(e)}) }, err
 }
 
 // eventLine is `time type action id (attributes)`.

@@ -47,7 +47,7 @@ func (t *table) print(w io.Writer, format string, rows []any) error {
 	case strings.HasPrefix(format, "table "):
 		return t.printTable(w, strings.TrimSpace(strings.TrimPrefix(format, "table ")), rows)
 	}
-	tmpl, err := parseTemplate(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
+	tmpl, err := parseLine(format)
 	if err != nil {
 		return err
 	}
@@ -65,8 +65,7 @@ func execute(w io.Writer, tmpl *template.Template, rows []any) error {
 }
 
 func (t *table) printTable(w io.Writer, format string, rows []any) error {
-	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
-	tmpl, err := parseTemplate(format)
+	tmpl, err := parseLine(format)
 	if err != nil {
 		return err
 	}
@@ -98,6 +97,11 @@ func (h headRow) Label(name string) string {
 		name = name[i+1:]
 	}
 	return name
+}
+
+// parseLine reads a template for a line of a list, in which \t and \n may be written so.
+func parseLine(format string) (*template.Template, error) {
+	return parseTemplate(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
 }
 
 func parseTemplate(text string) (*template.Template, error) {

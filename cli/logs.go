@@ -25,10 +25,7 @@ func newLogs(a *app) *cobra.Command {
 					return invalid("invalid value for --tail: %q: want a number or all", tail)
 				}
 			}
-			if o.Since, err = parseTime(since); err != nil {
-				return err
-			}
-			if o.Until, err = parseTime(until); err != nil {
+			if o.Since, o.Until, err = parsePeriod(since, until); err != nil {
 				return err
 			}
 			return a.withContainer(args[0], func(c *engine.Container) error { return c.Logs(o, a.out, a.err) })
@@ -42,6 +39,14 @@ func newLogs(a *app) *cobra.Command {
 	f.StringVar(&since, "since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	f.StringVar(&until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	return cmd
+}
+
+// parsePeriod reads --since and --until.
+func parsePeriod(since, until string) (from, to time.Time, err error) {
+	if from, err = parseTime(since); err == nil {
+		to, err = parseTime(until)
+	}
+	return from, to, err
 }
 
 // parseTime reads a time as Docker does: RFC 3339, with parts left out, seconds since 1970, or how long ago it is.

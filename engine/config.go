@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/berth-containers/berth/monitor"
+	"github.com/berth-containers/berth/monitor/event"
 )
 
 // Default folders, used when [Options] and the environment (BERTH_ROOT, BERTH_STATE) name none.
@@ -122,7 +123,6 @@ type ImportOptions struct {
 
 // EventOptions of [Engine.Events].
 type EventOptions struct {
-	Since, Until time.Time // zero: from now, for ever
-	Done         <-chan struct{}
-	Filters      Filters
+	event.Options
+	Filters Filters
 }

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -81,7 +80,8 @@ func checkCgroups() []Finding {
 	}
 	var missing []string
 	if mode == cgroup.V2 {
-		have := strings.Fields(limits.ReadLine(cgroup.Mountpoint + "/cgroup.controllers"))
+		b, _ := os.ReadFile(cgroup.Mountpoint + "/cgroup.controllers")
+		have := strings.Fields(string(b))
 		for _, want := range []string{"cpu", "memory", "pids", "io", "cpuset"} {
 			if !slices.Contains(have, want) {
 				missing = append(missing, want)

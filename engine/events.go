@@ -3,11 +3,12 @@
 package engine
 
 import (
+	"context"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/monitor/event"
@@ -19,9 +20,9 @@ type Event = event.Event
 
 func (e *Engine) journal() string { return filepath.Join(e.root, "events.json") }
 
-// tell writes down what happened to an image, network or volume.
-func (e *Engine) tell(kind, action, id string, attributes map[string]string) {
-	event.Append(e.journal(), event.New(kind, action, id, attributes))
+// tell writes down what happened; more are pairs of what this event has to say.
+func (e *Engine) tell(kind, action, id string, attributes map[string]string, more ...string) {
+	event.Append(e.journal(), event.New(kind, action, id, attributes, more...))
 }
 
 // tellImage writes down what happened to an image, by its id or a name of it.
@@ -31,11 +32,7 @@ func (e *Engine) tellImage(action, id, name string) {
 
 // tell writes down what happened to the container. What its program does is told by its monitor.
 func (c *Container) tell(action string, more ...string) {
-	attributes := c.eventAttributes()
-	for i := 0; i+1 < len(more); i += 2 {
-		attributes[more[i]] = more[i+1]
-	}
-	c.e.tell("container", action, c.ID, attributes)
+	c.e.tell("container", action, c.ID, c.eventAttributes(), more...)
 }
 
 // eventAttributes are what is said of the container each time, as Docker does: labels, image and name.
@@ -52,15 +49,15 @@ func (c *Container) journal() *monitor.Journal {
 	return &monitor.Journal{File: c.e.journal(), Attributes: c.eventAttributes()}
 }
 
-// Events hands over what happens, and with Since what has happened, until take fails, Until has come or Done is closed.
-func (e *Engine) Events(o EventOptions, take func(Event) error) error {
-	if err := o.check(); err != nil {
-		return err
+// Events hands over what happens, and with Since what has happened, until take fails, Until has come or ctx is done.
+func (e *Engine) Events(ctx context.Context, o EventOptions, take func(Event) error) error {
+	if !o.Since.IsZero() && !o.Until.IsZero() && o.Until.Before(o.Since) {
+		return errs.Text(errs.Invalid, "since time cannot be after until time")
 	}
 	if err := checkFilters(o.Filters, "container", "daemon", "event", "image", "label", "network", "plugin", "type", "volume", "scope"); err != nil {
 		return err
 	}
-	return event.Read(e.journal(), event.Options{Since: o.Since, Until: o.Until, Done: o.Done}, func(ev Event) error {
+	return event.Read(ctx, e.journal(), o.Options, func(ev Event) error {
 		if !o.Filters.event(&ev) {
 			return nil
 		}
@@ -70,29 +67,24 @@ func (e *Engine) Events(o EventOptions, take func(Event) error) error {
 
 // event reports whether an event passes.
 func (f Filters) event(ev *Event) bool {
-	// of reports whether a filter names the object, which must be of a kind, by its id, the begin of one, or its name.
-	of := func(kind string, alike func(value string) bool) func(string) bool {
-		return func(v string) bool { return ev.Type == kind && alike(v) }
-	}
-	named := func(v string) bool {
-		return ev.Actor.Attributes["name"] == strings.TrimPrefix(v, "/") || v != "" && strings.HasPrefix(ev.Actor.ID, v)
+	// of is a filter that names the object, which must be of a kind, by its id, the begin of one, or its name.
+	of := func(kind string) func(string) bool {
+		return func(v string) bool {
+			return ev.Type == kind && (ev.Actor.Attributes["name"] == strings.TrimPrefix(v, "/") || v != "" && strings.HasPrefix(ev.Actor.ID, v))
+		}
 	}
 	return f.any("type", func(v string) bool { return ev.Type == v }) &&
 		f.any("event", func(v string) bool { return ev.Action == v || strings.HasPrefix(ev.Action, v+":") }) &&
 		f.any("scope", func(v string) bool { return ev.Scope == v }) &&
-		f.any("container", of("container", named)) && f.any("network", of("network", named)) && f.any("volume", of("volume", named)) &&
+		f.any("container", of("container")) && f.any("network", of("network")) && f.any("volume", of("volume")) &&
 		f.any("daemon", func(string) bool { return false }) && f.any("plugin", func(string) bool { return false }) &&
-		f.any("image", func(v string) bool { return ev.Type == "image" && named(v) || ev.Actor.Attributes["image"] == v }) &&
+		f.any("image", func(v string) bool { return of("image")(v) || ev.Actor.Attributes["image"] == v }) &&
 		matchLabels(ev.Actor.Attributes, f["label"])
 }
 
-// tellNetwork writes down what happened to a network; more are pairs of what this event has to say.
+// tellNetwork writes down what happened to a network.
 func (e *Engine) tellNetwork(action string, n *network.Network, more ...string) {
-	attributes := map[string]string{"name": n.Name, "type": "bridge"}
-	for i := 0; i+1 < len(more); i += 2 {
-		attributes[more[i]] = more[i+1]
-	}
-	e.tell("network", action, n.ID, attributes)
+	e.tell("network", action, n.ID, map[string]string{"name": n.Name, "type": "bridge"}, more...)
 }
 
 // tellVolume writes down what happened to a volume.
@@ -101,19 +93,11 @@ func (e *Engine) tellVolume(action, name string) {
 }
 
 // tellRemoved writes down which names and images a removal took away.
-func (e *Engine) tellRemoved(untagged, deleted []string) {
-	for _, name := range untagged {
+func (e *Engine) tellRemoved(r *image.Removed) {
+	for _, name := range r.Untagged {
 		e.tellImage("untag", name, name)
 	}
-	for _, id := range slices.Compact(deleted) {
+	for _, id := range r.Deleted {
 		e.tellImage("delete", id, id)
 	}
-}
-
-// check refuses an end before the begin.
-func (o *EventOptions) check() error {
-	if !o.Since.IsZero() && !o.Until.IsZero() && o.Until.Before(o.Since) {
-		return errs.Text(errs.Invalid, "since time cannot be after until time")
-	}
-	return nil
 }

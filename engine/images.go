@@ -4,6 +4,7 @@ package engine
 
 import (
 	"io"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -213,4 +214,10 @@ func matchesPatterns(r reference.Reference, patterns []string) bool {
 	familiar := r.Familiar()
 	bare := strings.TrimSuffix(familiar, ":"+r.Tag)
 	return slices.ContainsFunc(patterns, func(p string) bool { return glob(p, familiar) || glob(p, bare) })
+}
+
+// glob reports whether a name fits a shell pattern.
+func glob(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return err == nil && ok
 }

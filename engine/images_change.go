@@ -28,7 +28,7 @@ func (e *Engine) Tag(source, target string) error {
 func (e *Engine) RemoveImage(name string, force bool) (*image.Removed, error) {
 	removed, err := e.images.Remove(name, e.removeOptions(force))
 	if removed != nil {
-		e.tellRemoved(removed.Untagged, removed.Deleted)
+		e.tellRemoved(removed)
 	}
 	return removed, err
 }
@@ -87,7 +87,7 @@ func (e *Engine) PruneImages(f Filters) (removed []string, freed int64, err erro
 		if len(e.imageUsers(img.ID)) > 0 || !all && len(img.Names) > 0 || !until.IsZero() && img.Created.After(until) || !matchLabels(img.Config.Config.Labels, f["label"]) {
 			continue
 		}
-		r, err := e.images.Remove(img.ID, e.removeOptions(true))
+		r, err := e.RemoveImage(img.ID, true)
 		if err != nil {
 			if errs.Is(err, errs.Conflict) {
 				continue

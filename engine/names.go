@@ -5,7 +5,6 @@ package engine
 import (
 	"crypto/rand"
 	"math/big"
-	"path"
 )
 
 // Containers that were given no name get one of two words: a quality, and something that lies in a harbour.
@@ -43,10 +42,4 @@ func (e *Engine) inventName(id string) (string, error) {
 			return name, err
 		}
 	}
-}
-
-// glob reports whether a name fits a shell pattern.
-func glob(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
-	return err == nil && ok
 }

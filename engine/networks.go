@@ -144,8 +144,7 @@ func (e *Engine) PruneNetworks(f Filters) ([]string, error) {
 		if n.Name == network.DefaultName || wanted || !matchLabels(n.Labels, f["label"]) || !until.IsZero() && n.Created.After(until) {
 			continue
 		}
-		if _, err := e.networks.Remove(n.Name); err == nil {
-			e.tellNetwork("destroy", n)
+		if e.RemoveNetwork(n.Name) == nil {
 			out = append(out, n.Name)
 		}
 	}

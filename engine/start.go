@@ -310,13 +310,13 @@ func (c *Container) repair() {
 	}
 	last := monitor.LastStatus(c.runDir())
 	c.clean()
-	c.tell("die", "exitCode", "137", "error", monitor.ErrLost.Error())
+	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}
+	c.tell("die", "exitCode", strconv.Itoa(exit.Code), "error", exit.Error)
 	if c.HostConfig.AutoRemove {
 		c.erase()
 		c.tell("destroy")
 		return
 	}
-	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}
 	if last != nil {
 		exit.StartedAt, exit.Restarts = last.StartedAt, last.Restarts
 	}

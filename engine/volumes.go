@@ -69,8 +69,7 @@ func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error
 			continue
 		}
 		size := treeSize(v.Mountpoint)
-		if err := e.volumes.Remove(v.Name, e.exists); err == nil {
-			e.tellVolume("destroy", v.Name)
+		if err := e.RemoveVolume(v.Name); err == nil {
 			names, freed = append(names, v.Name), freed+size
 		}
 	}

@@ -3,7 +3,6 @@
 package monitor
 
 import (
-	"maps"
 	"strconv"
 	"time"
 
@@ -25,11 +24,7 @@ func (m *monitor) tell(action string, more ...string) {
 	if m.Journal == nil {
 		return
 	}
-	attributes := maps.Clone(m.Journal.Attributes)
-	for i := 0; i+1 < len(more); i += 2 {
-		attributes[more[i]] = more[i+1]
-	}
-	event.Append(m.Journal.File, event.New("container", action, m.ID, attributes))
+	event.Append(m.Journal.File, event.New("container", action, m.ID, m.Journal.Attributes, more...))
 }
 
 // useJournal is for a container that has got another name.

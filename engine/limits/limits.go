@@ -56,13 +56,13 @@ func Check(r *docker.Resources) error {
 
 func checkCPUs(r *docker.Resources) error {
 	bad := func(format string, args ...any) error { return errs.Text(errs.Invalid, fmt.Sprintf(format, args...)) }
-	online := ReadLine("/sys/devices/system/cpu/online")
+	online := readLine("/sys/devices/system/cpu/online")
 	n := float64(countList(online))
 	if r.NanoCPUs < 0 || r.NanoCPUs > 0 && (float64(r.NanoCPUs) > n*1e9 || r.NanoCPUs < 1e7) {
 		return bad("Range of CPUs is from 0.01 to %.2f, as there are only %d CPUs available", n, int(n))
 	}
 	for _, list := range []struct{ what, value, online string }{
-		{"CPUs", r.CpusetCpus, online}, {"memory nodes", r.CpusetMems, ReadLine("/sys/devices/system/node/online")},
+		{"CPUs", r.CpusetCpus, online}, {"memory nodes", r.CpusetMems, readLine("/sys/devices/system/node/online")},
 	} {
 		if list.value == "" {
 			continue
@@ -77,8 +77,8 @@ func checkCPUs(r *docker.Resources) error {
 	return nil
 }
 
-// ReadLine reads a small file of the kernel; "" when it is not there.
-func ReadLine(file string) string {
+// readLine reads a small file of the kernel; "" when it is not there.
+func readLine(file string) string {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return ""

@@ -7,10 +7,12 @@ package event
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 )
@@ -38,10 +40,16 @@ const Limit = 8 << 20
 // Old is the name of the journal before this one.
 func Old(file string) string { return file + ".1" }
 
-// New is an event that happens now.
-func New(kind, action, id string, attributes map[string]string) Event {
+// New is an event that happens now. What is said of the object each time are attributes; more are pairs of what this
+// event has to say.
+func New(kind, action, id string, attributes map[string]string, more ...string) Event {
 	now := time.Now()
-	return Event{Type: kind, Action: action, Actor: Actor{ID: id, Attributes: attributes}, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano()}
+	all := make(map[string]string, len(attributes)+len(more)/2)
+	maps.Copy(all, attributes)
+	for i := 0; i+1 < len(more); i += 2 {
+		all[more[i]] = more[i+1]
+	}
+	return Event{Type: kind, Action: action, Actor: Actor{ID: id, Attributes: all}, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano()}
 }
 
 // Append writes an event down. What cannot be written is not: a full disk must not keep a container from ending.
@@ -72,14 +80,13 @@ func rotate(file string, full fs.FileInfo) {
 type Options struct {
 	Since time.Time // zero: only what happens from now on
 	Until time.Time // zero: for ever; else events up to this time, which Read waits for
-	Done  <-chan struct{}
 }
 
 // pollInterval is how often a follower looks for new lines.
 const pollInterval = 50 * time.Millisecond
 
-// Read hands over events in the order in which they were written.
-func Read(file string, o Options, take func(Event) error) error {
+// Read hands over events in the order in which they were written, until take fails, Until has come or ctx is done.
+func Read(ctx context.Context, file string, o Options, take func(Event) error) error {
 	r := &reader{file: file, o: o, take: take}
 	defer r.close()
 	if !o.Since.IsZero() {
@@ -99,7 +106,7 @@ func Read(file string, o Options, take func(Event) error) error {
 			return nil
 		}
 		select {
-		case <-o.Done:
+		case <-ctx.Done():
 			return nil
 		case <-time.After(pollInterval):
 		}

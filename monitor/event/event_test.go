@@ -3,6 +3,7 @@
 package event
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 
 func all(t *testing.T, file string, since time.Time) (out []Event) {
 	t.Helper()
-	err := Read(file, Options{Since: since, Until: time.Now()}, func(e Event) error {
+	err := Read(t.Context(), file, Options{Since: since, Until: time.Now()}, func(e Event) error {
 		out = append(out, e)
 		return nil
 	})
@@ -58,10 +59,11 @@ func TestFollow(t *testing.T) {
 	const n = 60
 	pad := map[string]string{"x": strings.Repeat("x", Limit/20)}
 	seen := make(chan string, n)
-	done := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
 	ended := make(chan error)
 	go func() {
-		ended <- Read(file, Options{Done: done}, func(e Event) error {
+		ended <- Read(ctx, file, Options{}, func(e Event) error {
 			seen <- e.Actor.ID
 			return nil
 		})
@@ -77,7 +79,7 @@ func TestFollow(t *testing.T) {
 			}
 		}
 	}
-	close(done)
+	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
