@@ -42,6 +42,7 @@ func Open(o Options) (*Engine, error) {
 	e.images = image.Open(e.root)
 	e.networks = network.Open(e.root, e.state)
 	e.volumes = volume.Open(e.root)
+	e.volumes.Tell = e.tellVolume
 	return e, nil
 }
 

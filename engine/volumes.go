@@ -15,11 +15,7 @@ func (e *Engine) CreateVolume(name, driver string, labels, options map[string]st
 	if driver != "" && driver != "local" {
 		return nil, errs.Text(errs.NotFound, `error looking up volume plugin `+driver+`: plugin "`+driver+`" not found`)
 	}
-	v, err := e.volumes.Create(name, labels, options)
-	if err == nil {
-		e.tellVolume("create", v.Name)
-	}
-	return v, err
+	return e.volumes.Create(name, labels, options)
 }
 
 // Volumes lists volumes.
@@ -46,13 +42,7 @@ func (e *Engine) volumeUsers(name string) []string {
 func (e *Engine) Volume(name string) (*volume.Volume, error) { return e.volumes.Get(name) }
 
 // RemoveVolume deletes a volume that no container has.
-func (e *Engine) RemoveVolume(name string) error {
-	if err := e.volumes.Remove(name, e.exists); err != nil {
-		return err
-	}
-	e.tellVolume("destroy", name)
-	return nil
-}
+func (e *Engine) RemoveVolume(name string) error { return e.volumes.Remove(name, e.exists) }
 
 // PruneVolumes removes volumes that no container has: anonymous ones, or with the filter all=true every one.
 func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error) {

@@ -40,10 +40,20 @@ func (v *Volume) Anonymous() bool {
 }
 
 // Store is the folder of all volumes.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+	// Tell, unless it is nil, hears which volumes come into being ("create") and go ("destroy").
+	Tell func(action, name string)
+}
 
 // Open makes a store of the engine's data root. It touches nothing.
-func Open(root string) *Store { return &Store{filepath.Join(root, "volumes")} }
+func Open(root string) *Store { return &Store{dir: filepath.Join(root, "volumes")} }
+
+func (s *Store) tell(action, name string) {
+	if s.Tell != nil {
+		s.Tell(action, name)
+	}
+}
 
 func (s *Store) path(name string, more ...string) string {
 	return filepath.Join(append([]string{s.dir, name}, more...)...)
@@ -127,6 +137,7 @@ func (s *Store) create(name string, labels, options map[string]string) (*Volume,
 	if err != nil {
 		return nil, errs.Wrap("create volume "+name, err)
 	}
+	s.tell("create", name)
 	return v, nil
 }
 
@@ -248,6 +259,7 @@ func (s *Store) Remove(name string, exists func(container string) bool) error {
 		return errs.Wrap("remove volume "+name, err)
 	}
 	_ = atomicfile.SyncDir(s.dir)
+	s.tell("destroy", name)
 	return errs.Wrap("remove volume "+name, os.RemoveAll(trash))
 }
 

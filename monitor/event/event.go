@@ -15,6 +15,8 @@ import (
 	"maps"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Event is one thing that happened, in the shape of Docker's GET /events.
@@ -65,12 +67,16 @@ func Append(file string, e Event) {
 	defer f.Close()
 	_, _ = f.Write(append(line, '\n'))
 	if fi, err := f.Stat(); err == nil && fi.Size() > Limit {
-		rotate(file, fi)
+		rotate(file, f, fi)
 	}
 }
 
-// rotate makes the journal the old one, unless another process has just done so.
-func rotate(file string, full fs.FileInfo) {
+// rotate makes the journal the old one, unless another process has just done so. Whoever holds the lock of a full
+// journal is the only one to rename it: of two, the second would put the new journal over the old one.
+func rotate(file string, f *os.File, full fs.FileInfo) {
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX) != nil {
+		return
+	}
 	if now, err := os.Stat(file); err == nil && os.SameFile(now, full) {
 		_ = os.Rename(file, Old(file))
 	}
@@ -89,13 +95,13 @@ const pollInterval = 50 * time.Millisecond
 func Read(ctx context.Context, file string, o Options, take func(Event) error) error {
 	r := &reader{file: file, o: o, take: take}
 	defer r.close()
+	if err := r.open(o.Since.IsZero()); err != nil {
+		return err
+	}
 	if !o.Since.IsZero() {
 		if err := r.readOld(); err != nil {
 			return err
 		}
-	}
-	if err := r.open(o.Since.IsZero()); err != nil {
-		return err
 	}
 	for {
 		over := !o.Until.IsZero() && !time.Now().Before(o.Until)
@@ -151,15 +157,25 @@ func (r *reader) open(atEnd bool) error {
 	return nil
 }
 
+// readOld hands over what the journal before this one holds. This one is open already: what is written meanwhile is in
+// one of the two, whichever becomes the old one.
 func (r *reader) readOld() error {
 	f, err := os.Open(Old(r.file))
 	if err != nil {
 		return nil // there is none
 	}
-	r.f, r.buf = f, bufio.NewReader(f)
-	err = r.drain()
-	r.close()
-	return err
+	old := &reader{o: r.o, take: r.take, f: f, buf: bufio.NewReader(f)}
+	defer old.close()
+	if r.f != nil {
+		mine, err := r.f.Stat()
+		if err != nil {
+			return err
+		}
+		if fi, err := f.Stat(); err != nil || os.SameFile(mine, fi) {
+			return err
+		}
+	}
+	return old.drain()
 }
 
 // follow goes on in the new journal when this one has become the old one.
