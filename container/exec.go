@@ -89,7 +89,7 @@ func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
 
 // spawn makes the process.
 func (c *Container) spawn(e *Exec, o *ExecOptions, group *cgroup.Group, child channel) error {
-	program, err := sealed()
+	program, err := Seal().take()
 	if err != nil {
 		return err
 	}

@@ -14,19 +14,35 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 )
 
-// sealed returns a program to start as init that the container cannot reach: a copy in memory that nobody can write any
+// Sealed is a program to start as init that the container cannot reach: a copy in memory that nobody can write any
 // more, not the file on disk. A container that executes /proc/self/exe, or opens it through another process of its pid
 // namespace, gets at the copy (CVE-2019-5736, and CVE-2022-0847, which wrote through read-only mounts).
 //
 // The program is `berth-runtime`, beside this one when this is `berth`: it is a fifth of the size.
-func sealed() (*os.File, error) {
-	var f *os.File
+type Sealed struct {
+	made chan struct{} // closed when f or err is there
+	f    *os.File
+	err  error
+}
+
+// Seal begins to make a copy, beside whatever else is done before a container needs it. It is for one container.
+func Seal() *Sealed {
+	s := &Sealed{made: make(chan struct{})}
+	go func() {
+		s.f, s.err = seal()
+		close(s.made)
+	}()
+	return s
+}
+
+// take waits for the copy, which is the caller's from now on. The time of the step is what is left to wait.
+func (s *Sealed) take() (*os.File, error) {
 	err := trace.Step("memfd_create", "init runs from a sealed copy: the container never holds our program's file", "seals", "WRITE,SHRINK,GROW,SEAL").
-		Do(func() (err error) {
-			f, err = seal()
-			return err
+		Do(func() error {
+			<-s.made
+			return s.err
 		})
-	return f, errs.Wrap("seal own program", err)
+	return s.f, errs.Wrap("seal own program", err)
 }
 
 // ownProgram is the file to copy.

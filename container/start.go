@@ -32,7 +32,8 @@ type CreateOptions struct {
 	Bundle string
 	Plan   *Plan
 
-	Rootfs *mount.Tree // takes the place of Plan.Root.Path: a mount that is attached nowhere yet; may be nil
+	Program *Sealed     // for init; nil: it is made when it is needed
+	Rootfs  *mount.Tree // takes the place of Plan.Root.Path: a mount that is attached nowhere yet; may be nil
 
 	Stdin, Stdout, Stderr *os.File // without a terminal; nil is /dev/null
 	ConsoleSocket         string   // with a terminal: its master is sent there; "" keeps it (Console)
@@ -219,7 +220,10 @@ func (c *Container) writePidFile(file string) error {
 // clone starts init: in the group and the given namespaces by way of the thread that forks, in the new namespaces by
 // the flags of its clone.
 func (c *Container) clone(o *CreateOptions) error {
-	program, err := sealed()
+	if o.Program == nil {
+		o.Program = Seal()
+	}
+	program, err := o.Program.take()
 	if err != nil {
 		return err
 	}

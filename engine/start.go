@@ -66,7 +66,18 @@ func (c *Container) makeRunDir() error {
 }
 
 // start is a start with the lock held and the folder made. What it leaves when it fails, clean removes.
-func (c *Container) start(o StartOptions, lock *os.File) (*Session, error) {
+func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error) {
+	// Its process begins while all that it is to be told is found out.
+	starting, err := monitor.Launch(c.runDir(), lock)
+	if err != nil {
+		return nil, err
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			starting.Cancel()
+		}
+	}()
 	attachment, err := c.connect()
 	if err != nil {
 		return nil, err
@@ -92,7 +103,8 @@ func (c *Container) start(o StartOptions, lock *os.File) (*Session, error) {
 	if s := o.Streams; s != nil {
 		r = monitor.Request{Op: "attach", Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil}
 	}
-	conn, err := monitor.Launch(cfg, r, slices.Concat([]*os.File{lock}, attachment.Held)...)
+	begun = true
+	conn, err := starting.Begin(cfg, r, attachment.Held)
 	if err != nil {
 		return nil, err
 	}

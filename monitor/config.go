@@ -38,9 +38,7 @@ type Config struct {
 	Undo   Undo     `json:"undo"`             // whatever happens
 	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order
 
-	Held     int            `json:"held"`               // so many descriptors are kept open until the end, the container's lock first
-	Steps    []trace.Record `json:"steps,omitempty"`    // what the engine did before
-	Observer int            `json:"observer,omitempty"` // descriptor where steps are shown as they happen, until the program runs
+	Steps []trace.Record `json:"steps,omitempty"` // what the engine did before
 }
 
 // Overlay is the container's root: an image's layers under a layer of its own.

@@ -36,10 +36,10 @@ func (m *monitor) finish(exit *Exit) {
 	if len(m.Remove) > 0 {
 		m.tell("destroy")
 	}
-	for fd := heldFDs; fd < heldFDs+m.Held; fd++ {
-		_ = unix.Flock(fd, unix.LOCK_UN) // a start of the container need not wait for the end of this process
-		unix.Close(fd)
+	for _, f := range m.held {
+		f.Close()
 	}
+	_ = unix.Flock(lockFD, unix.LOCK_UN) // a start of the container need not wait for the end of this process
 }
 
 // leave removes the folder by which the monitor is found.

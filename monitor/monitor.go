@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +27,10 @@ type monitor struct {
 	Config
 	hub      hub
 	log      *logFile
-	control  *os.File // the listening socket
-	observer *os.File // nil: nobody looks
+	control  *os.File          // the listening socket
+	observer *os.File          // nil: nobody looks
+	held     []*os.File        // until the end
+	program  *container.Sealed // for the first life; nil afterwards
 
 	telling  sync.Mutex // of Journal
 	mu       sync.Mutex // of all below
@@ -63,19 +66,19 @@ func Main() int {
 	if err != nil {
 		return 1
 	}
-	m := &monitor{ending: make(chan struct{}), finished: make(chan struct{})}
+	m := &monitor{ending: make(chan struct{}), finished: make(chan struct{}), program: container.Seal()}
+	if slices.Contains(os.Environ(), observerNotice) {
+		m.observer = os.NewFile(observerFD, "observer")
+		trace.Observe(m.observer)
+	}
 	f := first{Config: &m.Config}
-	_, payload, err := conn.receive(nil)
-	if err == nil {
+	var payload []byte
+	if m.held, payload, err = conn.receiveFirst(); err == nil {
 		err = json.Unmarshal(payload, &f)
 	}
 	if err != nil {
 		_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(errs.Wrap("read configuration of monitor", err))})
 		return 1
-	}
-	if m.Observer > 0 {
-		m.observer = os.NewFile(uintptr(m.Observer), "observer")
-		trace.Observe(m.observer)
 	}
 	if err := m.begin(); err != nil {
 		m.fail(conn, err)
@@ -176,7 +179,8 @@ func (m *monitor) create() (err error) {
 	} else if l.io, err = openPipes(m.OpenStdin); err != nil {
 		return err
 	}
-	o := container.CreateOptions{Root: m.Runtime, ID: m.ID, Bundle: m.Bundle, Plan: m.Plan}
+	o := container.CreateOptions{Root: m.Runtime, ID: m.ID, Bundle: m.Bundle, Plan: m.Plan, Program: m.program}
+	m.program = nil
 	if len(l.io.theirs) == 3 {
 		o.Stdin, o.Stdout, o.Stderr = l.io.theirs[0], l.io.theirs[1], l.io.theirs[2]
 	}

@@ -5,9 +5,11 @@ package monitor
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 
 // A connection carries frames: one byte of kind, four bytes of length (big endian), so many bytes.
 const (
+	frameFiles    = 'f' // from the engine, before all: its header has up to maxRights descriptors with it (SCM_RIGHTS)
 	frameRequest  = 'q' // from the client, first: Request
 	frameStdin    = 'i'
 	frameStdinEnd = 'e'
@@ -32,6 +35,7 @@ const (
 
 	headerSize = 5
 	largest    = 16 << 20 // bytes of one frame; more is nonsense
+	maxRights  = 250      // descriptors of one message; the kernel takes 253 (SCM_MAX_FD, unix(7))
 )
 
 // Request is what a client asks for.
@@ -114,13 +118,91 @@ func (c *Conn) receive(buf []byte) (kind byte, payload []byte, err error) {
 	if _, err := io.ReadFull(c.f, c.header[:]); err != nil {
 		return 0, nil, err
 	}
+	payload, err = c.receivePayload(buf)
+	return c.header[0], payload, err
+}
+
+// receivePayload reads what follows a header.
+func (c *Conn) receivePayload(buf []byte) ([]byte, error) {
 	n := int(binary.BigEndian.Uint32(c.header[1:]))
 	if n > largest {
-		return 0, nil, fmt.Errorf("a frame of %d bytes", n)
+		return nil, fmt.Errorf("a frame of %d bytes", n)
 	}
 	if n > len(buf) {
 		buf = make([]byte, n)
 	}
-	_, err = io.ReadFull(c.f, buf[:n])
-	return c.header[0], buf[:n], err
+	_, err := io.ReadFull(c.f, buf[:n])
+	return buf[:n], err
+}
+
+// sendFiles hands over descriptors.
+func (c *Conn) sendFiles(files []*os.File) error {
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(files, maxRights) {
+		fds := make([]int, len(some))
+		for i, f := range some {
+			fds[i] = int(f.Fd())
+		}
+		header := frame(0)
+		header[0] = frameFiles
+		rights := unix.UnixRights(fds...)
+		werr := raw.Write(func(fd uintptr) bool {
+			err = unix.Sendmsg(int(fd), header, rights, nil, 0)
+			return err != unix.EAGAIN
+		})
+		if err = errors.Join(werr, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiveFirst reads the first frame and the files that come before it.
+func (c *Conn) receiveFirst() (files []*os.File, payload []byte, err error) {
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		n, more := 0, make([]byte, unix.CmsgSpace(4*maxRights))
+		rerr := raw.Read(func(fd uintptr) bool {
+			var size int
+			n, size, _, _, err = unix.Recvmsg(int(fd), c.header[:], more, unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
+			more = more[:max(size, 0)]
+			return err != unix.EAGAIN
+		})
+		if err = errors.Join(rerr, err); err == nil && n < headerSize {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if c.header[0] != frameFiles {
+			payload, err = c.receivePayload(nil)
+			return files, payload, err
+		}
+		if files, err = appendRights(files, more); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+func appendRights(files []*os.File, control []byte) ([]*os.File, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return nil, err
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "held"))
+		}
+	}
+	return files, nil
 }

@@ -48,12 +48,13 @@ func (p *program) make(c *call, f *createFlags, detached bool) (*container.Conta
 	if err := container.CheckID(c.Arg(0)); err != nil {
 		return nil, err
 	}
+	program := container.Seal()
 	bundle, plan, err := loadPlan(f.bundle)
 	if err != nil {
 		return nil, err
 	}
 	listen := listenFDs(plan)
-	o := container.CreateOptions{Root: p.root, ID: c.Arg(0), Bundle: bundle, Plan: plan, ConsoleSocket: f.consoleSocket, PreserveFDs: f.preserve + listen,
+	o := container.CreateOptions{Root: p.root, ID: c.Arg(0), Bundle: bundle, Plan: plan, Program: program, ConsoleSocket: f.consoleSocket, PreserveFDs: f.preserve + listen,
 		Detached: detached, NoPivot: f.noPivot, PidFile: f.pidFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return container.Create(o)
 }
