@@ -48,7 +48,7 @@ func runChild(part string, run func(*initProcess) error) {
 		err = run(p)
 	}
 	// Only a failure comes here.
-	_ = p.talk.send(message{Kind: failed, Error: errs.ToWire(err), Steps: steps()}, nil)
+	_ = p.talk.send(message{Kind: failed, Error: errs.ToWire(err), Steps: trace.Pack(trace.Records())}, nil)
 	os.Exit(1)
 }
 
@@ -264,7 +264,7 @@ func (p *initProcess) execute() error {
 		return err
 	}
 	trace.Step("execve", "from here on it is the container's program, and no code of ours", "file", file, "args", fmt.Sprint(len(p.Process.Args))).Note()
-	if err := p.talk.send(message{Kind: ready, Steps: steps()}, p.console); err != nil {
+	if err := p.talk.send(message{Kind: ready, Steps: trace.Pack(trace.Records())}, p.console); err != nil {
 		return err
 	}
 	if p.console != nil {

@@ -3,8 +3,10 @@
 package container
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -15,17 +17,49 @@ import (
 
 // What the child says, each with one datagram; the parent answers the first two with one byte.
 const (
-	atHooks  = "hooks"    // all mounts are made, pivot_root is next; only said when the parent has hooks to run
-	ready    = "ready"    // only the go is missing. The master of the terminal comes with it
-	failed   = "failed"   // the step that failed, and why
-	listener = "listener" // after the go: the seccomp filter's listener comes with it
+	atHooks  kind = 'h' // all mounts are made, pivot_root is next; only said when the parent has hooks to run
+	ready    kind = 'r' // only the go is missing. The master of the terminal comes with it
+	failed   kind = 'f' // the step that failed, and why
+	listener kind = 'l' // after the go: the seccomp filter's listener comes with it
 )
 
-// message is one datagram.
+type kind byte
+
+// message is one datagram: its kind; of a failure, the length of an error in JSON and that error; then the steps.
 type message struct {
-	Kind  string          `json:"kind"`
-	Error *errs.Wire      `json:"error,omitempty"`
-	Steps json.RawMessage `json:"steps,omitempty"` // []trace.Record, read only when somebody asks for them
+	Kind  kind
+	Error *errs.Wire
+	Steps []byte // packed, read only when somebody asks for them
+}
+
+func (m *message) encode() ([]byte, error) {
+	var failure []byte
+	if m.Error != nil {
+		var err error
+		if failure, err = json.Marshal(m.Error); err != nil {
+			return nil, err
+		}
+	}
+	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(failure)+len(m.Steps))
+	b = binary.AppendUvarint(append(b, byte(m.Kind)), uint64(len(failure)))
+	return append(append(b, failure...), m.Steps...), nil
+}
+
+func decodeMessage(b []byte) (*message, error) {
+	if len(b) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	m := &message{Kind: kind(b[0])}
+	size, n := binary.Uvarint(b[1:])
+	if n <= 0 || size > uint64(len(b)-1-n) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	failure, steps := b[1+n:][:size], b[1+n:][size:]
+	m.Steps = steps
+	if size > 0 {
+		return m, json.Unmarshal(failure, &m.Error)
+	}
+	return m, nil
 }
 
 // channel is one end of the SEQPACKET pair. It is a bare descriptor: both sides wait in system calls.
@@ -45,7 +79,7 @@ func (c channel) close() { unix.Close(int(c)) }
 
 // send sends a message, and a file with it.
 func (c channel) send(m message, file *os.File) error {
-	b, err := json.Marshal(m)
+	b, err := m.encode()
 	if err != nil {
 		return err
 	}
@@ -55,7 +89,7 @@ func (c channel) send(m message, file *os.File) error {
 	}
 	for {
 		if err = unix.Sendmsg(int(c), b, rights, nil, unix.MSG_NOSIGNAL); err != unix.EINTR {
-			return errs.Wrap("send "+m.Kind, err)
+			return errs.Wrap("report to the runtime", err)
 		}
 	}
 }
@@ -83,8 +117,8 @@ func (c channel) receive() (m *message, file *os.File, err error) {
 			file = os.NewFile(uintptr(fds[0]), "file of init")
 		}
 	}
-	m = new(message)
-	return m, file, errs.Wrap("read message of init", json.Unmarshal(b, m))
+	m, err = decodeMessage(b)
+	return m, file, errs.Wrap("read message of init", err)
 }
 
 // retry repeats a call that a signal has interrupted; a failure is -1.
@@ -119,19 +153,9 @@ func (c channel) await() error {
 	return nil
 }
 
-// steps packs what was done so far.
-func steps() json.RawMessage {
-	b, err := json.Marshal(trace.Records())
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
 // importSteps adds steps that another process has packed to ours.
-func importSteps(packed json.RawMessage) {
-	var records []trace.Record
-	if len(packed) > 0 && json.Unmarshal(packed, &records) == nil {
+func importSteps(packed []byte) {
+	if records, err := trace.Unpack(packed); err == nil {
 		trace.Import(records)
 	}
 }

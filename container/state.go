@@ -4,7 +4,6 @@ package container
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,8 +42,8 @@ type Container struct {
 	group *cgroup.Group
 
 	// Of the process that made it:
-	steps   json.RawMessage // of init, until it has executed
-	talk    channel         // with init, until it has executed; -1 otherwise
+	steps   []byte  // of init, packed; until somebody takes them
+	talk    channel // with init, until it has executed; -1 otherwise
 	pidfd   *os.File
 	console *os.File
 }
@@ -162,10 +161,11 @@ func (c *Container) State() *specs.State {
 // Group is the container's control group.
 func (c *Container) Group() *cgroup.Group { return c.group }
 
-// ImportSteps adds the steps that init has made to those of this process.
-func (c *Container) ImportSteps() {
-	importSteps(c.steps)
+// TakeSteps returns the steps that init has made, packed ([trace.Unpack]), and forgets them.
+func (c *Container) TakeSteps() []byte {
+	steps := c.steps
 	c.steps = nil
+	return steps
 }
 
 // Plan is what the container was made of.

@@ -6,14 +6,13 @@ import (
 	"time"
 
 	"github.com/berth-containers/berth/container"
-	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/network/dns"
 )
 
 // Config is all that a monitor is told, in one message of JSON.
 type Config struct {
 	ID      string          `json:"id"`
-	Dir     string          `json:"dir"`     // of the running container: status.json, control.sock, trace.json, rootfs
+	Dir     string          `json:"dir"`     // of the running container: status.json, control.sock, trace, rootfs
 	Runtime string          `json:"runtime"` // package container's folder of states
 	Bundle  string          `json:"bundle"`
 	Plan    *container.Plan `json:"plan"`
@@ -38,7 +37,7 @@ type Config struct {
 	Undo   Undo     `json:"undo"`             // whatever happens
 	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order
 
-	Steps []trace.Record `json:"steps,omitempty"` // what the engine did before
+	Steps []byte `json:"steps,omitempty"` // what the engine did before, packed (trace.Pack)
 }
 
 // Overlay is the container's root: an image's layers under a layer of its own.

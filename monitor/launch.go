@@ -72,7 +72,7 @@ func launch(dir string, lock *os.File) (*Starting, error) {
 // open as long as it lives: sockets that hold its ports. What becomes of the container is the reply, for which
 // [Conn.Reply] waits.
 func (s *Starting) Begin(cfg *Config, r Request, held []*os.File) (*Conn, error) {
-	cfg.Steps = trace.Records()
+	cfg.Steps = trace.Pack(trace.Records())
 	payload, err := json.Marshal(first{cfg, r})
 	if err == nil {
 		err = s.conn.sendFiles(held)

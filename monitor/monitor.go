@@ -159,10 +159,10 @@ func (m *monitor) attachFirst(conn *Conn, r Request) {
 
 // keepTrace writes what was done for the start, for `explain`, and forgets it.
 func (m *monitor) keepTrace(c *container.Container) {
-	c.ImportSteps()
+	steps := slices.Concat(m.Steps, trace.Pack(trace.Records()), c.TakeSteps())
 	m.mu.Lock()
 	if !m.gone {
-		_ = atomicfile.WriteJSON(filepath.Join(m.Dir, traceFile), append(m.Steps, trace.Records()...), atomicfile.Fast)
+		_ = atomicfile.Write(filepath.Join(m.Dir, traceFile), steps, 0o600, atomicfile.Fast)
 	}
 	m.mu.Unlock()
 	trace.Reset()

@@ -25,7 +25,7 @@ const (
 const (
 	statusFile  = "status.json"
 	controlFile = "control.sock"
-	traceFile   = "trace.json"
+	traceFile   = "trace"  // packed (trace.Pack)
 	rootFolder  = "rootfs" // where, in the container's mount namespace only, its root is mounted before it is pivoted to
 )
 
@@ -102,6 +102,9 @@ func (m *monitor) publish() error {
 
 // ReadTrace reads the steps that started a running container.
 func ReadTrace(dir string) (steps []trace.Record, err error) {
-	err = atomicfile.ReadJSON(filepath.Join(dir, traceFile), &steps)
-	return steps, err
+	packed, err := os.ReadFile(filepath.Join(dir, traceFile))
+	if err != nil {
+		return nil, err
+	}
+	return trace.Unpack(packed)
 }
