@@ -184,13 +184,16 @@ func (c *Container) Console() *os.File { return c.console }
 // OOMKills counts the container's processes that were killed for lack of memory.
 func (c *Container) OOMKills() uint64 { return c.group.OOMKills() }
 
-// Wait reaps the container's first process. Only the process that made it can.
+// Wait reaps the container's first process, or, in a process that has not made it, hears of its end (see [Adopt]).
 func (c *Container) Wait() (unix.WaitStatus, error) {
 	var status unix.WaitStatus
 	for {
 		pid, err := unix.Wait4(c.Init, &status, unix.WALL, nil)
 		if err == unix.EINTR {
 			continue
+		}
+		if err == unix.ECHILD {
+			return c.waitForeign()
 		}
 		if err != nil {
 			return 0, errs.Wrap("wait for container "+c.ID, err)

@@ -56,7 +56,11 @@ func (c *Container) lostExit(cause error) (*Exit, error) {
 		return exit, nil
 	}
 	c.repair()
-	return nil, errs.Wrap("wait for container "+c.ShortID(), cause)
+	err := errs.New(errs.Internal, "wait for container "+c.ShortID(), cause)
+	if c.Running() {
+		err = err.WithHint("the container goes on: berth attach " + c.ShortID())
+	}
+	return nil, err
 }
 
 // Attach connects with a running container.
@@ -81,6 +85,9 @@ func (c *Container) dial() (*monitor.Conn, error) {
 	conn, err := monitor.Dial(c.runDir())
 	if errors.Is(err, monitor.ErrNoMonitor) {
 		c.repair()
+		conn, err = monitor.Dial(c.runDir())
+	}
+	if errors.Is(err, monitor.ErrNoMonitor) {
 		return nil, c.notRunning()
 	}
 	return conn, err
@@ -104,17 +111,20 @@ func (c *Container) ask(r monitor.Request) error {
 // Wait waits for the end of the container. One that does not run has ended: that exit is returned, and a zero one for a
 // container that was never started.
 func (c *Container) Wait() (*Exit, error) {
-	conn, err := monitor.Dial(c.runDir())
-	if err == nil {
-		defer conn.Close()
+	for {
+		conn, err := c.dial()
+		if err != nil {
+			break
+		}
+		var exit *Exit
 		if _, err = conn.Ask(monitor.Request{Op: "wait"}); err == nil {
-			exit, err := conn.Stream(monitor.Streams{})
-			if !errors.Is(err, monitor.ErrLost) {
-				return exit, err
-			}
+			exit, err = conn.Stream(monitor.Streams{})
+		}
+		conn.Close()
+		if !errors.Is(err, monitor.ErrLost) {
+			return exit, err
 		}
 	}
-	c.repair()
 	if _, exit, _ := c.now(); exit != nil {
 		return exit, nil
 	}

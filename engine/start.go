@@ -307,17 +307,25 @@ func (c *Container) clean() {
 	_ = os.RemoveAll(c.runDir())
 }
 
-// repair ends what is left of a container whose monitor was killed. It does nothing to one that is being started.
+// repair gives a container whose monitor was killed another one, or ends what is left of it when that cannot be. It
+// does nothing to one that is being started.
 func (c *Container) repair() {
 	if !exists(c.runDir()) {
 		return
 	}
 	lock, err := c.lock()
-	if err != nil || lock == nil {
+	if err != nil {
+		return
+	}
+	if lock == nil {
+		c.awaitMonitor()
 		return
 	}
 	defer lock.Unlock()
 	if status, _, _ := c.now(); status != nil || !exists(c.runDir()) {
+		return
+	}
+	if c.replaceMonitor(lock.File()) == nil {
 		return
 	}
 	last := monitor.LastStatus(c.runDir())
@@ -333,4 +341,40 @@ func (c *Container) repair() {
 		exit.StartedAt, exit.Restarts = last.StartedAt, last.Restarts
 	}
 	_ = atomicfile.WriteJSON(filepath.Join(c.dataDir(), exitFile), &exit, atomicfile.Fast)
+}
+
+// awaitMonitor waits a little for the monitor that another process puts in the place of one that was killed.
+func (c *Container) awaitMonitor() {
+	for range 200 {
+		if last := monitor.LastStatus(c.runDir()); last == nil {
+			return // it is being started, or gone
+		}
+		if status, _, _ := c.now(); status != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// replaceMonitor starts a monitor that takes over. The caller holds the lock, which becomes the monitor's.
+func (c *Container) replaceMonitor(lock *os.File) error {
+	cfg, err := monitor.ReadConfig(c.runDir())
+	if err != nil {
+		return err
+	}
+	starting, err := monitor.Launch(c.runDir(), lock)
+	if err != nil {
+		return err
+	}
+	held := c.e.networks.Hold(c.ID)
+	conn, err := starting.Adopt(cfg, held)
+	for _, f := range held {
+		f.Close()
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Reply()
+	return err
 }

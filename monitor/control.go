@@ -142,16 +142,20 @@ func (m *monitor) do(r Request) error {
 		defer m.mu.Unlock()
 		m.Undo.Files = append(m.Undo.Files, r.Undo.Files...)
 		m.Undo.Batches = append(m.Undo.Batches, r.Undo.Batches...)
+		m.keepConfig()
 		return nil
 	case "update":
 		if r.Journal != nil {
 			m.useJournal(r.Journal)
 		}
+		m.mu.Lock()
 		if r.Restart != nil {
-			m.mu.Lock()
 			m.Restart = *r.Restart
-			m.mu.Unlock()
 		}
+		if r.Restart != nil || r.Journal != nil {
+			m.keepConfig()
+		}
+		m.mu.Unlock()
 		if r.Resources == nil {
 			return nil
 		}

@@ -58,7 +58,7 @@ func execute(l *life, r Request) (s *stdio, e *container.Exec, err error) {
 	s = &stdio{}
 	o := container.ExecOptions{Process: r.Process}
 	if !r.Process.Terminal {
-		if s, err = openPipes(r.Stdin); err != nil {
+		if s, _, err = openPipes(r.Stdin); err != nil {
 			return nil, nil, err
 		}
 		o.Stdin, o.Stdout, o.Stderr = s.theirs[0], s.theirs[1], s.theirs[2]

@@ -4,6 +4,7 @@ package monitor
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -49,6 +50,7 @@ type monitor struct {
 type life struct {
 	c     *container.Container
 	io    *stdio
+	pipes pipes
 	ended chan struct{} // closed when the program has ended
 	exit  Exit
 }
@@ -80,12 +82,15 @@ func Main() int {
 		_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(errs.Wrap("read configuration of monitor", err))})
 		return 1
 	}
+	if f.Request.Op == opAdopt {
+		return m.takeOver(conn)
+	}
 	if err := m.begin(); err != nil {
 		m.fail(conn, err)
 		return 1
 	}
-	m.attachFirst(conn, f.Request)
-	m.live()
+	m.attachFirst(conn, f.Request, payload)
+	m.live(nil)
 	return 0
 }
 
@@ -131,7 +136,7 @@ func (m *monitor) fail(conn *Conn, err error) {
 }
 
 // attachFirst lets the program run, with the engine attached as it wished.
-func (m *monitor) attachFirst(conn *Conn, r Request) {
+func (m *monitor) attachFirst(conn *Conn, r Request, told []byte) {
 	attached := r.Stdin || r.Stdout || r.Stderr || r.Op == "wait"
 	if attached {
 		m.hub.add(conn, r)
@@ -153,15 +158,17 @@ func (m *monitor) attachFirst(conn *Conn, r Request) {
 	} else {
 		conn.Close()
 	}
-	go m.keepTrace(m.life.c)
+	go m.keepStart(m.life.c, told)
 	go m.serve()
 }
 
-// keepTrace writes what was done for the start, for `explain`, and forgets it.
-func (m *monitor) keepTrace(c *container.Container) {
+// keepStart writes what was told, for a monitor that takes over, and what was done for the start, for `explain`, and
+// forgets it.
+func (m *monitor) keepStart(c *container.Container, told []byte) {
 	steps := slices.Concat(m.Steps, trace.Pack(trace.Records()), c.TakeSteps())
 	m.mu.Lock()
 	if !m.gone {
+		_ = atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast)
 		_ = atomicfile.Write(filepath.Join(m.Dir, traceFile), steps, 0o600, atomicfile.Fast)
 	}
 	m.mu.Unlock()
@@ -176,7 +183,7 @@ func (m *monitor) create() (err error) {
 	terminal := m.Plan.Process.Terminal
 	if terminal {
 		l.io = &stdio{}
-	} else if l.io, err = openPipes(m.OpenStdin); err != nil {
+	} else if l.io, l.pipes, err = openPipes(m.OpenStdin); err != nil {
 		return err
 	}
 	o := container.CreateOptions{Root: m.Runtime, ID: m.ID, Bundle: m.Bundle, Plan: m.Plan, Program: m.program}
@@ -238,6 +245,7 @@ func (m *monitor) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status.Phase, m.status.Pid, m.status.StartedAt = Running, l.c.Pid(), time.Now().UTC()
+	m.status.Pipes = l.pipes
 	m.status.PidSince, _ = container.StartTime(m.status.Pid)
 	l.exit.StartedAt = m.status.StartedAt
 	if m.Health != nil {
@@ -264,11 +272,11 @@ func (m *monitor) abandon() {
 	l.io.drain(time.Second)
 }
 
-// live stays with the container until its last life is over.
-func (m *monitor) live() {
+// live stays with the container until its last life is over. The exit is that of a life that is over already, or nil.
+func (m *monitor) live(exit *Exit) {
 	var timeout <-chan time.Time
 	if m.Timeout > 0 {
-		timeout = time.After(m.Timeout)
+		timeout = time.After(time.Until(m.status.StartedAt.Add(m.Timeout)))
 	}
 	go func() {
 		select {
@@ -277,8 +285,10 @@ func (m *monitor) live() {
 		case <-m.finished:
 		}
 	}()
-	for delay := time.Duration(0); ; {
-		exit := m.awaitEnd()
+	for delay := time.Duration(0); ; exit = nil {
+		if exit == nil {
+			exit = m.awaitEnd()
+		}
 		if delay = m.nextDelay(exit, delay); delay == 0 || !m.pause(exit, delay) || !m.restart(exit) {
 			m.finish(exit)
 			m.hub.end(exit)
@@ -311,6 +321,8 @@ func (m *monitor) awaitEnd() *Exit {
 func (e *Exit) set(status unix.WaitStatus, err error) {
 	e.FinishedAt = time.Now().UTC()
 	switch {
+	case errors.Is(err, container.ErrStatusLost):
+		e.Code, e.Error = 128+int(unix.SIGKILL), err.Error()
 	case err != nil:
 		e.Code, e.Error = 125, err.Error()
 	case status.Signaled():

@@ -5,6 +5,7 @@ package monitor
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type output struct {
 	from *os.File
 }
 
+// pipes are the inode numbers of the pipes of standard output and standard error.
+type pipes [2]uint64
+
 // pipe makes a pipe of which only our end never blocks: the other is the container's, and programs expect blocking ones.
 func pipe(oursReads bool) (ours, theirs *os.File, err error) {
 	var p [2]int
@@ -44,25 +48,43 @@ func pipe(oursReads bool) (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(mine), "our end of a pipe"), os.NewFile(uintptr(other), "the container's end of a pipe"), err
 }
 
+// lastingPipe is a pipe for output whose writer is a reader, too: without us it waits when the pipe is full, and is not
+// ended by SIGPIPE (pipe(7)). inode is how it is found again.
+func lastingPipe() (ours, theirs *os.File, inode uint64, err error) {
+	ours, theirs, err = pipe(true)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	defer theirs.Close()
+	var st unix.Stat_t
+	if err = unix.Fstat(int(theirs.Fd()), &st); err == nil {
+		var fd int
+		if fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(int(theirs.Fd())), unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+			return ours, os.NewFile(uintptr(fd), "the container's end of a pipe"), st.Ino, nil
+		}
+	}
+	ours.Close()
+	return nil, nil, 0, err
+}
+
 // openPipes makes the streams of a process without a terminal. Without input it reads /dev/null.
-func openPipes(input bool) (*stdio, error) {
-	s := &stdio{theirs: make([]*os.File, 3)}
-	var err error
+func openPipes(input bool) (s *stdio, found pipes, err error) {
+	s = &stdio{theirs: make([]*os.File, 3)}
 	if input {
 		if s.stdin, s.theirs[0], err = pipe(false); err != nil {
-			return nil, errs.Wrap("make pipe", err)
+			return nil, found, errs.Wrap("make pipe", err)
 		}
 	}
 	for i, kind := range []byte{frameStdout, frameStderr} {
-		ours, theirs, err := pipe(true)
+		ours, theirs, inode, err := lastingPipe()
 		if err != nil {
 			s.close()
-			return nil, errs.Wrap("make pipe", err)
+			return nil, found, errs.Wrap("make pipe", err)
 		}
-		s.theirs[1+i] = theirs
+		s.theirs[1+i], found[i] = theirs, inode
 		s.outputs = append(s.outputs, output{kind, ours})
 	}
-	return s, nil
+	return s, found, nil
 }
 
 // useTerminal takes the master of a terminal for input and output.

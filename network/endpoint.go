@@ -236,6 +236,21 @@ func (s *Store) EndpointsOf(container string) ([]Endpoint, error) {
 	return out, nil
 }
 
+// Hold reserves the published ports of a container once more, for a process that takes over from the one that held
+// them. A port that somebody else has taken meanwhile stays with them; the firewall's rule goes first all the same.
+func (s *Store) Hold(container string) []*os.File {
+	endpoints, _ := s.EndpointsOf(container)
+	var held []*os.File
+	for _, e := range endpoints {
+		for _, p := range e.Ports {
+			if fd, err := s.reserve(&p); err == nil {
+				held = append(held, os.NewFile(uintptr(fd), p.String()))
+			}
+		}
+	}
+	return held
+}
+
 // Detach removes everything that the records of a container name, whoever left it: links, elements of the firewall,
 // leases, the records.
 func (s *Store) Detach(container string) {
