@@ -43,8 +43,12 @@ func (m *monitor) serve() {
 	for {
 		fd := -1
 		err := raw.Read(func(listener uintptr) bool {
+			m.accepting.Lock()
+			defer m.accepting.Unlock()
 			var err error
-			fd, _, err = unix.Accept4(int(listener), unix.SOCK_CLOEXEC)
+			if fd, _, err = unix.Accept4(int(listener), unix.SOCK_CLOEXEC); err == nil {
+				m.enter()
+			}
 			return err != unix.EAGAIN
 		})
 		if err != nil {
@@ -53,9 +57,12 @@ func (m *monitor) serve() {
 		if fd < 0 {
 			continue
 		}
-		if conn, err := newConn(fd); err == nil {
-			go m.answer(conn)
-		}
+		go func() {
+			defer m.left()
+			if conn, err := newConn(fd); err == nil {
+				m.answer(conn)
+			}
+		}()
 	}
 }
 
@@ -65,6 +72,10 @@ func (m *monitor) answer(conn *Conn) {
 	var r Request
 	if err != nil || kind != frameRequest || json.Unmarshal(payload, &r) != nil {
 		conn.Close()
+		return
+	}
+	if err := m.wake(); err != nil {
+		conn.close(err)
 		return
 	}
 	switch r.Op {

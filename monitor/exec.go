@@ -3,7 +3,6 @@
 package monitor
 
 import (
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -44,7 +43,6 @@ func (m *monitor) exec(conn *Conn, r Request) {
 	})
 	exit := awaitExec(e)
 	e.Close()
-	m.restWhenIdle()
 	s.drain(2 * time.Second)
 	m.tell("exec_die", "exitCode", strconv.Itoa(exit.Code))
 	if attached {
@@ -84,18 +82,4 @@ func awaitExec(e *container.Exec) *Exit {
 	status, err := e.Wait()
 	exit.set(status, err)
 	return exit
-}
-
-// idle is how long nothing is to be executed before the memory that it took is given back.
-const idle = 3 * time.Second
-
-// restWhenIdle gives memory back when there was nothing to do for a while: most containers are idle most of the time.
-func (m *monitor) restWhenIdle() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.rest == nil {
-		m.rest = time.AfterFunc(idle, debug.FreeOSMemory)
-		return
-	}
-	m.rest.Reset(idle)
 }

@@ -33,42 +33,63 @@ type monitor struct {
 	held     []*os.File        // until the end
 	program  *container.Sealed // for the first life; nil afterwards
 
-	telling  sync.Mutex // of Journal
-	mu       sync.Mutex // of all below
-	status   Status
-	life     *life // nil between two lives of the container
-	revive   bool  // there is a next life, whatever the policy says
-	gone     bool  // the folder is being removed: nothing is written to it any more
-	stopped  bool  // somebody has asked for the end: no further life
-	by       string
-	rest     *time.Timer   // gives memory back
-	ending   chan struct{} // closed when stopped becomes true
-	finished chan struct{} // closed when the last life is over
+	telling   sync.Mutex // of Journal
+	accepting sync.Mutex // who comes while the monitor goes to rest waits
+	mu        sync.Mutex // of all below
+	busy      int        // so many want something
+	status    Status
+	life      *life // nil between two lives of the container
+	revive    bool  // there is a next life, whatever the policy says
+	gone      bool  // the folder is being removed: nothing is written to it any more
+	stopped   bool  // somebody has asked for the end: no further life
+	by        string
+	rest      *time.Timer   // until it rests
+	ending    chan struct{} // closed when stopped becomes true
+	finished  chan struct{} // closed when the last life is over
 }
 
 // life is one run of the container's program.
 type life struct {
-	c     *container.Container
+	c      *container.Container // nil while the monitor sleeps; then:
+	asleep *os.File             // the pidfd
+
+	over  bool // the program has ended
 	io    *stdio
 	pipes pipes
 	ended chan struct{} // closed when the program has ended
 	exit  Exit
 }
 
+// collectAt is the percentage of growth after which garbage is collected: there is little, and the pages it would take
+// are paid for by every container.
+const collectAt = 50
+
+// survived are signals that end a session or a terminal. They must not end the container; who wants that asks us.
+var survived = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM}
+
+// catchSignals catches them and does not ignore them, because the container's program would inherit that.
+func catchSignals() { signal.Notify(make(chan os.Signal, 1), survived...) }
+
+func newMonitor() *monitor {
+	return &monitor{ending: make(chan struct{}), finished: make(chan struct{})}
+}
+
 // Main is the monitor. It returns the exit status of its process, which nobody asks for.
 func Main() int {
-	debug.SetGCPercent(50) // little garbage, and the pages it would take are paid for by every container
 	trace.Begin("monitor")
 	// Nothing that we hold is for those that we start.
 	_ = unix.CloseRange(connFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	// What ends a session or a terminal must not end the container; who wants that asks us. They are caught and not
-	// ignored, because the container's program would inherit that.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	catchSignals()
+	if h, ok := rested(); ok {
+		return sleep(h)
+	}
+	debug.SetGCPercent(collectAt)
 	conn, err := newConn(connFD)
 	if err != nil {
 		return 1
 	}
-	m := &monitor{ending: make(chan struct{}), finished: make(chan struct{}), program: container.Seal()}
+	m := newMonitor()
+	m.program = container.Seal()
 	if slices.Contains(os.Environ(), observerNotice) {
 		m.observer = os.NewFile(observerFD, "observer")
 		trace.Observe(m.observer)
@@ -154,7 +175,11 @@ func (m *monitor) attachFirst(conn *Conn, r Request, told []byte) {
 	_ = conn.sendJSON(frameReply, Reply{Pid: m.status.Pid})
 	m.copyOutput()
 	if attached {
-		go m.attend(conn, r)
+		m.enter()
+		go func() {
+			m.attend(conn, r)
+			m.left()
+		}()
 	} else {
 		conn.Close()
 	}
@@ -174,7 +199,7 @@ func (m *monitor) keepStart(c *container.Container, told []byte) {
 	m.mu.Unlock()
 	trace.Reset()
 	m.Steps = nil
-	debug.FreeOSMemory()
+	m.restWhenIdle()
 }
 
 // create makes a container whose program does not run yet.
@@ -300,6 +325,13 @@ func (m *monitor) live(exit *Exit) {
 // awaitEnd waits for the end of the program and takes the container down.
 func (m *monitor) awaitEnd() *Exit {
 	l := m.life
+	l.awaitProgram()
+	if err := m.wake(); err != nil {
+		os.Exit(1) // the next command that looks cleans up
+	}
+	m.mu.Lock()
+	l.over = true // from here on it does not rest
+	m.mu.Unlock()
 	status, err := l.c.Wait()
 	l.exit.set(status, err)
 	l.exit.OOMKilled = l.c.OOMKills() > 0
