@@ -8,6 +8,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 LDFLAGS := -s -w -X $(MODULE)/internal/version.stamp=$(VERSION)
 
+# Where the tests find the root file system that test/debian-image.sh makes.
+export DEBIAN_TAR ?= $(HOME)/.cache/berth-test/debian.tar
+
 export CGO_ENABLED := 0
 export GO SOURCE_DATE_EPOCH VERSION LDFLAGS
 
@@ -41,8 +44,9 @@ test-v2: ## the kernel's and the engine's tests in a virtual machine with pure c
 	./test/vm/tests
 
 .PHONY: packages
-packages: ## Debian packages that the tests need
+packages: ## Debian packages that the tests need, and a Debian root file system with real programs
 	./test/install-packages.sh
+	./test/debian-image.sh '$(DEBIAN_TAR)'
 
 .PHONY: vet
 vet: ## format and vet, for every system that the code builds for

@@ -70,6 +70,32 @@ func TestManyContainersAtOnce(t *testing.T) {
 	leavesNothing(t, root, before)
 }
 
+// A thousand containers one after the other leave nothing either.
+func TestManyContainersInSequence(t *testing.T) {
+	root, before := newRoot(t), traces()
+	n := 1000
+	if testing.Short() {
+		n = 10
+	}
+	for range n {
+		if _, errOut, code := berth(t, root, "run", "--rm", "--net", "none", "/bin/true"); code != 0 {
+			t.Fatal(errOut)
+		}
+	}
+	leavesNothing(t, root, before)
+}
+
+// stepsOf counts the steps that a process makes in a start.
+func stepsOf(t *testing.T, root, process string) int {
+	t.Helper()
+	_, errOut, code := berth(t, root, "run", "--rm", "--net", "none", "--explain=json", "/bin/true")
+	n := strings.Count(errOut, `"process":"`+process+`"`)
+	if code != 0 || n == 0 {
+		t.Fatalf("steps of %s: %d, %s", process, n, errOut)
+	}
+	return n
+}
+
 // Whatever process dies at whichever step of a start, the next command cleans up: no control group, mount, process or
 // name is left after rm.
 func TestKilledAtEveryStep(t *testing.T) {
@@ -77,12 +103,16 @@ func TestKilledAtEveryStep(t *testing.T) {
 	if _, errOut, code := berth(t, root, "run", "--rm", "--net", "none", "/bin/true"); code != 0 {
 		t.Fatal(errOut)
 	}
-	steps := map[string]int{"berth": 4, "monitor": 60, "init": 75}
+	stride := 1
 	if testing.Short() {
-		steps = map[string]int{"berth": 3, "monitor": 5, "init": 5}
+		stride = 20
 	}
-	for process, most := range steps {
-		for n := 1; n <= most; n += 3 {
+	for _, process := range []string{"berth", "monitor", "init"} {
+		most := stepsOf(t, root, process)
+		if process == "monitor" {
+			most += 40 // those of the end are not shown
+		}
+		for n := 1; n <= most; n += stride {
 			t.Setenv("BERTH_FAULT", fmt.Sprintf("%s:%d", process, n))
 			_, _, _ = berth(t, root, "run", "--rm", "--name", "victim", "--net", "none", "/bin/true")
 			t.Setenv("BERTH_FAULT", "")

@@ -26,7 +26,8 @@ import (
 //	shell 'SCRIPT'          runs a line of sh
 //	clean                   nothing of a container is left
 //
-// Conditions: [v1] and [v2], the version of control groups; [prog:NAME], as testscript's exec.
+// Conditions: [v1] and [v2], the version of control groups; [prog:NAME], as testscript's exec; [debian], there is a
+// Debian root file system with real programs (debian-image.sh).
 func TestScripts(t *testing.T) {
 	mode, err := cgroup.Detect()
 	if err != nil {
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BERTH_ROOT", filepath.Join(env.WorkDir, "root"))
 			env.Setenv("BERTH_STATE", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("RUNTIME", filepath.Join(bin, "berth-runtime"))
+			env.Setenv("DEBIAN_TAR", debianTar())
 			env.Setenv("HOME", env.WorkDir)
 			env.Values["traces"] = traces()
 			env.Defer(func() {
@@ -61,6 +63,10 @@ func TestScripts(t *testing.T) {
 			case "v2":
 				return mode == cgroup.V2, nil
 			}
+			if name == "debian" {
+				_, err := os.Stat(debianTar())
+				return err == nil, nil
+			}
 			if program, ok := strings.CutPrefix(name, "prog:"); ok {
 				_, err := exec.LookPath(program)
 				return err == nil, nil
@@ -71,6 +77,14 @@ func TestScripts(t *testing.T) {
 			"status": status, "eventually": eventually, "shell": shell, "clean": clean,
 		},
 	})
+}
+
+func debianTar() string {
+	if file := os.Getenv("DEBIAN_TAR"); file != "" {
+		return file
+	}
+	cache, _ := os.UserCacheDir()
+	return filepath.Join(cache, "berth-test", "debian.tar")
 }
 
 func status(ts *testscript.TestScript, neg bool, args []string) {
