@@ -23,7 +23,11 @@ type containerRow struct {
 	Command, CreatedAt, Health, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, Ports, RunningFor, Size, State, Status string
 
 	labels map[string]string
+	reason func() string // looked up when it is asked for
 }
+
+// Reason says in a few words why the last run ended, which is not in Docker's output.
+func (r containerRow) Reason() string { return r.reason() }
 
 // Label is the value of one label.
 func (r containerRow) Label(name string) string { return r.labels[name] }
@@ -99,7 +103,7 @@ func containerTable(size bool) *table {
 	t := &table{
 		columns: []column{{"CONTAINER ID", "ID"}, {"IMAGE", "Image"}, {"COMMAND", "Command"}, {"CREATED", "RunningFor"}, {"STATUS", "Status"}, {"PORTS", "Ports"}, {"NAMES", "Names"}},
 		heads: map[string]string{"CreatedAt": "CREATED AT", "Labels": "LABELS", "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
-			"Size": "SIZE", "State": "STATE", "Health": "HEALTH"},
+			"Size": "SIZE", "State": "STATE", "Health": "HEALTH", "Reason": "REASON"},
 	}
 	if size {
 		t.columns = append(t.columns, column{"SIZE", "Size"})
@@ -133,7 +137,15 @@ func newList(a *app) *cobra.Command {
 			}
 			var rows []any
 			for i := range list {
-				rows = append(rows, newContainerRow(&list[i], noTrunc))
+				row := newContainerRow(&list[i], noTrunc)
+				row.reason = func() string {
+					c, err := e.Lookup(list[i].ID)
+					if err != nil {
+						return "" // it went away meanwhile
+					}
+					return c.Reason()
+				}
+				rows = append(rows, row)
 			}
 			if quiet && format == "" {
 				format = "{{.ID}}"

@@ -30,12 +30,13 @@ type Places struct {
 	Layers     []string // the image's, top first
 	Bundle     string   // with the runtime specification, while it runs
 	Argv       []string `json:",omitempty"` // the command line that made it
+	Reason     string   `json:",omitempty"` // why the last run ended, in a few words; `why` has more
 }
 
 // Inspect describes the container.
 func (c *Container) Inspect(size bool) *Inspection {
 	state := c.state()
-	places := Places{WriteLayer: filepath.Join(c.dataDir(), "rw/fs"), Layers: c.Lowers, Argv: c.Argv}
+	places := Places{WriteLayer: filepath.Join(c.dataDir(), "rw/fs"), Layers: c.Lowers, Argv: c.Argv, Reason: c.Reason()}
 	if state.Pid > 0 {
 		places.MergedView = fmt.Sprintf("/proc/%d/root", state.Pid)
 		places.Bundle = filepath.Join(c.runDir(), "bundle")
@@ -65,6 +66,33 @@ func (c *Container) Inspect(size bool) *Inspection {
 		out.SizeRw, out.SizeRootFs = &rw, &all
 	}
 	return out
+}
+
+// Last says how the last finished run of the container ended; nil when none has.
+func (c *Container) Last() *Exit {
+	status, exit, _ := c.now()
+	if status != nil {
+		return status.Last
+	}
+	return exit
+}
+
+// Reason says in a few words why the last run ended; "" when none has.
+func (c *Container) Reason() string {
+	exit := c.Last()
+	switch {
+	case exit == nil:
+		return ""
+	case exit.OOMKilled:
+		return "out of memory"
+	case exit.By != "":
+		return exit.By
+	case exit.StartedAt.IsZero():
+		return "not started"
+	case exit.Signal != 0:
+		return "signal " + strconv.Itoa(exit.Signal)
+	}
+	return "exit " + strconv.Itoa(exit.Code)
 }
 
 func (c *Container) restarts() int {

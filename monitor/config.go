@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/network/dns"
 )
 
@@ -99,4 +100,7 @@ type Exit struct {
 	Restarts   int       `json:"restarts,omitempty"`
 	By         string    `json:"by,omitempty"`    // who asked for the end: stop, kill, health, timeout; "": nobody
 	Error      string    `json:"error,omitempty"` // why it could not start
+	Pid        int       `json:"pid,omitempty"`   // on the host, of the program
+
+	Marks *cgroup.Marks `json:"marks,omitempty"` // what its control group has seen; nil when nobody will ask
 }

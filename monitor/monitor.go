@@ -334,7 +334,13 @@ func (m *monitor) awaitEnd() *Exit {
 	m.mu.Unlock()
 	status, err := l.c.Wait()
 	l.exit.set(status, err)
-	l.exit.OOMKilled = l.c.OOMKills() > 0
+	l.exit.Pid = l.c.Pid()
+	if m.Exit == "" { // it goes with its end, and nobody can ask
+		l.exit.OOMKilled = l.c.OOMKills() > 0
+	} else {
+		l.exit.Marks = l.c.Group().Marks()
+		l.exit.OOMKilled = l.exit.Marks.OOMKills > 0
+	}
 	m.mu.Lock()
 	m.life = nil
 	l.exit.By = m.by
