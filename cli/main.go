@@ -43,7 +43,7 @@ func commands() []entry {
 		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"stop", newStop}, {"restart", newRestart}, {"kill", newKill},
 		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"exec", newExec}, {"attach", newAttach}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"rename", newRename}, {"port", newPort},
-		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"why", newWhy}, {"container why", newWhy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
+		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"why", newWhy}, {"container why", newWhy}, {"anatomy", newAnatomy}, {"container anatomy", newAnatomy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
 		{"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
 		{"events", newEvents}, {"stats", newStats}, {"top", newTop}, {"update", newUpdate},

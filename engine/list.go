@@ -4,7 +4,6 @@ package engine
 
 import (
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,9 +13,9 @@ import (
 	"github.com/docker/go-units"
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/monitor"
 )
@@ -171,31 +170,12 @@ func portSummaries(ports network.PortMap) []docker.PortSummary {
 
 // sizes are the bytes that the container has written, and those with its image's.
 func (c *Container) sizes() (rw, all int64) {
-	rw = treeSize(filepath.Join(c.dataDir(), "rw/fs"))
+	rw = layer.Size(filepath.Join(c.dataDir(), "rw/fs"))
 	all = rw
 	if img, err := c.e.images.Resolve(c.ImageID); err == nil {
 		all += img.Size
 	}
 	return rw, all
-}
-
-// treeSize adds up what files take, each of several names once.
-func treeSize(dir string) (total int64) {
-	seen := map[uint64]bool{}
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return nil
-		}
-		var st unix.Stat_t
-		if unix.Lstat(path, &st) == nil && !seen[st.Ino] {
-			total += st.Size
-			if st.Nlink > 1 {
-				seen[st.Ino] = true
-			}
-		}
-		return nil
-	})
-	return total
 }
 
 // checkFilters refuses filters that this list does not have.

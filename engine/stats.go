@@ -13,9 +13,11 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/engine/limits"
+	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/monitor"
+	"github.com/berth-containers/berth/network"
 )
 
 // Usage is what a container uses now.
@@ -92,6 +94,18 @@ func traffic(pid int) (in, out uint64) {
 	}
 	return in, out
 }
+
+// Group is the control group of the running container.
+func (c *Container) Group() (*cgroup.Group, error) {
+	heart, err := c.heart()
+	if err != nil {
+		return nil, err
+	}
+	return heart.Group(), nil
+}
+
+// Endpoints are the container's places in networks while it runs.
+func (c *Container) Endpoints() ([]network.Endpoint, error) { return c.e.networks.EndpointsOf(c.ID) }
 
 // Pids lists the container's processes, with their numbers on the host.
 func (c *Container) Pids() ([]int, error) {
@@ -208,7 +222,7 @@ func (e *Engine) DiskUsage() ([]DiskUse, error) {
 		return nil, err
 	}
 	for _, v := range vs {
-		size := treeSize(v.Mountpoint)
+		size := layer.Size(v.Mountpoint)
 		volumes.Total, volumes.Size = volumes.Total+1, volumes.Size+size
 		if len(e.volumeUsers(v.Name)) > 0 {
 			volumes.Active++

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/volume"
 )
@@ -58,7 +59,7 @@ func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error
 		if !matchLabels(v.Labels, f["label"]) || len(f["label!"]) > 0 && matchLabels(v.Labels, f["label!"]) {
 			continue
 		}
-		size := treeSize(v.Mountpoint)
+		size := layer.Size(v.Mountpoint)
 		if err := e.RemoveVolume(v.Name); err == nil {
 			names, freed = append(names, v.Name), freed+size
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
@@ -165,7 +166,7 @@ func (s *Store) collectTrees(keep map[string]bool) (count int, freed int64, err 
 		if err := os.Rename(dir, gone); err != nil { // it is there as a whole or not at all
 			return count, freed, errs.Wrap("remove layer", err)
 		}
-		size := treeSize(gone)
+		size := layer.Size(gone)
 		if err := os.RemoveAll(gone); err != nil {
 			return count, freed, errs.Wrap("remove layer", err)
 		}
@@ -176,16 +177,4 @@ func (s *Store) collectTrees(keep map[string]bool) (count int, freed int64, err 
 		_ = os.Remove(filepath.Join(s.root, "ingest", e.Name()))
 	}
 	return count, freed, nil
-}
-
-func treeSize(dir string) (size int64) {
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			if fi, err := e.Info(); err == nil {
-				size += fi.Size()
-			}
-		}
-		return nil
-	})
-	return size
 }
