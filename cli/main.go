@@ -60,7 +60,9 @@ func commands() []entry {
 		{"network create", newNetworkCreate}, {"network ls", newNetworkList}, {"network inspect", newNetworkInspect}, {"network rm", newNetworkRemove},
 		{"network prune", newNetworkPrune}, {"network connect", newNetworkConnect}, {"network disconnect", newNetworkDisconnect},
 		{"volume create", newVolumeCreate}, {"volume ls", newVolumeList}, {"volume inspect", newVolumeInspect}, {"volume rm", newVolumeRemove},
-		{"volume prune", newVolumePrune},
+		{"volume prune", newVolumePrune}, {"volume export", newVolumeExport}, {"volume import", newVolumeImport}, {"volume cp", newVolumeCopy},
+		{"volume rename", newVolumeRename}, {"volume clone", newVolumeClone}, {"volume snapshot", newVolumeSnapshot}, {"volume du", newVolumeUsage},
+		{"volume files", newVolumeFiles},
 		{"info", newInfo}, {"version", newVersion}, {"doctor", newDoctor}, {"completion", newCompletion}, {"system info", newInfo},
 	}
 }

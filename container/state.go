@@ -18,6 +18,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/listing"
 	"github.com/berth-containers/berth/linux/cgroup"
 )
 
@@ -84,7 +85,7 @@ func Open(root, id string) (*Container, error) {
 
 // List finds all containers below a folder of states; damaged ones are left out.
 func List(root string) ([]*Container, error) {
-	es, err := os.ReadDir(root)
+	es, err := listing.Folder(root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.Wrap("list containers", err)
 	}

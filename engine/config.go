@@ -9,6 +9,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/files"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/monitor/event"
 )
@@ -102,11 +103,7 @@ type ListOptions struct {
 type Filters map[string][]string
 
 // CopyOptions of [Container.CopyFrom] and [Container.CopyTo].
-type CopyOptions struct {
-	Archive              bool // keep uid and gid
-	FollowLink           bool // of the source
-	NoOverwriteDirNonDir bool // refuse to replace a folder by a file and the other way round
-}
+type CopyOptions = files.Options
 
 // CommitOptions of [Container.Commit].
 type CommitOptions struct {

@@ -3,13 +3,9 @@
 package engine
 
 import (
-	"archive/tar"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/change"
+	"github.com/berth-containers/berth/engine/files"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
@@ -114,123 +111,30 @@ func (c *Container) inImage(name string) bool {
 	return false
 }
 
+// files are the container's, to be copied from and to.
+func (c *Container) files() *files.Tree {
+	return &files.Tree{What: "container " + c.Name, ReadOnly: c.HostConfig.ReadonlyRootfs, With: c.withRoot}
+}
+
 // CopyFrom writes a file or folder of the container as a tar archive, whose first name is its last part.
 func (c *Container) CopyFrom(name string, w io.Writer, o CopyOptions) error {
-	return c.withRoot(func(dir string) error {
-		root, err := mount.OpenRoot(dir)
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		flags := unix.O_PATH
-		if !o.FollowLink {
-			flags |= unix.O_NOFOLLOW
-		}
-		// A folder's name with / or /. behind it is what is in it, whatever leads there.
-		if strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") {
-			flags &^= unix.O_NOFOLLOW
-		}
-		f, err := root.Open(name, flags)
-		if errors.Is(err, fs.ErrNotExist) {
-			return errs.Text(errs.NotFound, fmt.Sprintf("Could not find the file %s in container %s", name, c.Name))
-		}
-		if err != nil {
-			return errs.Wrap("copy from container", err)
-		}
-		defer f.Close()
-		return packOpen(w, root, f, name)
-	})
-}
-
-// packOpen packs what an open handle below a root is. What its name means may have changed since it was opened: the
-// handle decides.
-func packOpen(w io.Writer, root *mount.Root, f *os.File, name string) error {
-	base := path.Base(path.Clean("/" + name))
-	if base == "/" {
-		base = "."
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		return errs.Wrap("copy from container", err)
-	}
-	if fi.IsDir() {
-		return layer.Pack(w, mount.HandlePath(f), layer.PackOptions{As: base})
-	}
-	parent, err := root.Open(path.Dir(path.Clean("/"+name)), unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return errs.Wrap("copy from container", err)
-	}
-	defer parent.Close()
-	if fi.Mode().IsRegular() {
-		return packFile(w, f, base, fi)
-	}
-	return layer.Pack(w, mount.HandlePath(parent), layer.PackOptions{From: path.Base(path.Clean("/" + name)), As: base})
-}
-
-func packFile(w io.Writer, handle *os.File, name string, fi fs.FileInfo) error {
-	f, err := mount.Reopen(handle, unix.O_RDONLY)
-	if err != nil {
-		return errs.Wrap("copy from container", err)
-	}
-	defer f.Close()
-	h, err := tar.FileInfoHeader(fi, "")
-	if err != nil {
-		return errs.Wrap("copy from container", err)
-	}
-	h.Name = name
-	out := tar.NewWriter(w)
-	if err := out.WriteHeader(h); err != nil {
-		return errs.Wrap("copy from container", err)
-	}
-	if _, err := io.Copy(out, f); err != nil {
-		return errs.Wrap("copy from container", err)
-	}
-	return errs.Wrap("copy from container", out.Close())
+	return c.files().CopyFrom(name, w, o)
 }
 
 // PathStat tells what is at a path of the container.
-func (c *Container) PathStat(name string) (mode fs.FileMode, err error) {
-	err = c.withRoot(func(dir string) error {
-		root, err := mount.OpenRoot(dir)
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		f, err := root.Open(name, unix.O_PATH)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		fi, err := f.Stat()
-		if err == nil {
-			mode = fi.Mode()
-		}
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, errs.Text(errs.NotFound, fmt.Sprintf("Could not find the file %s in container %s", name, c.Name))
-	}
-	return mode, err
-}
+func (c *Container) PathStat(name string) (mode fs.FileMode, err error) { return c.files().Stat(name) }
 
 // CopyTo unpacks a tar archive into a folder of the container.
 func (c *Container) CopyTo(folder string, r io.Reader, o CopyOptions) error {
-	if c.HostConfig.ReadonlyRootfs {
-		return errs.Text(errs.Permission, "container rootfs is marked read-only")
-	}
-	return c.withRoot(func(dir string) error {
-		root, err := mount.OpenRoot(dir)
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		f, err := root.Open(folder, unix.O_PATH|unix.O_DIRECTORY)
-		if err != nil {
-			return errs.New(errs.NotFound, "copy to container", fmt.Errorf("Could not find the file %s in container %s", folder, c.Name))
-		}
-		defer f.Close()
-		// The archive is unpacked below the folder, wherever its links lead.
-		_, err = layer.Apply(r, mount.HandlePath(f), layer.Limits{Plain: true})
-		return errs.Wrap("copy to container", err)
-	})
+	return c.files().CopyTo(folder, r)
+}
+
+// CopyIn copies a file or folder of the host into the container.
+func (c *Container) CopyIn(source, destination string, o CopyOptions) error {
+	return c.files().CopyIn(source, destination, o)
+}
+
+// CopyOut copies a file or folder of the container to the host.
+func (c *Container) CopyOut(source, destination string, o CopyOptions) error {
+	return c.files().CopyOut(source, destination, o)
 }

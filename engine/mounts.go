@@ -233,28 +233,12 @@ func (c *Container) fillVolume(m *mountpoint.Point) error {
 		return errs.Wrap("fill volume "+m.Name, err)
 	}
 	defer data.Close()
-	into, err := mount.Bind(data, false)
-	if err != nil {
-		return err
-	}
-	defer into.Close()
 	return trace.Step("copy", "an empty volume begins with what the image has at its place", "volume", m.Name, "path", m.Destination).Do(func() error {
-		if err := mount.CopyUp(folder, into); err != nil {
+		if err := mount.CopyFolder(folder, data); err != nil {
 			return err
 		}
-		var st unix.Stat_t
-		if err := unix.Fstat(int(folder.Fd()), &st); err != nil {
-			return err
-		}
-		return errors.Join(os.Chown(m.Source, int(st.Uid), int(st.Gid)), os.Chmod(m.Source, os.FileMode(st.Mode&0o777)|stickyBit(st.Mode)))
+		return mount.CopyAttributes(folder, data)
 	})
-}
-
-func stickyBit(mode uint32) os.FileMode {
-	if mode&unix.S_ISVTX != 0 {
-		return os.ModeSticky
-	}
-	return 0
 }
 
 func emptyFolder(dir string) bool {

@@ -3,9 +3,11 @@
 package engine
 
 import (
+	"io"
 	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/engine/files"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/volume"
@@ -39,6 +41,9 @@ func (e *Engine) volumeUsers(name string) []string {
 	return slices.DeleteFunc(e.volumes.Users(name), func(id string) bool { return !e.exists(id) })
 }
 
+// VolumeUsers counts the containers that have a volume.
+func (e *Engine) VolumeUsers(name string) int { return len(e.volumeUsers(name)) }
+
 // Volume finds a volume.
 func (e *Engine) Volume(name string) (*volume.Volume, error) { return e.volumes.Get(name) }
 
@@ -65,4 +70,52 @@ func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error
 		}
 	}
 	return names, freed, nil
+}
+
+// RenameVolume gives a volume that no container has another name.
+func (e *Engine) RenameVolume(name, to string) error { return e.volumes.Rename(name, to, e.exists) }
+
+// CloneVolume makes a volume with a copy of another's data; snapshot marks it as a state of the other, and lets its name
+// be empty. With pause set the containers that have the volume stand still meanwhile, so that the copy is of one moment.
+func (e *Engine) CloneVolume(name, to string, labels map[string]string, snapshot, pause bool) (*volume.Volume, error) {
+	for _, id := range e.volumeUsers(name) {
+		c, err := e.open(id)
+		if err == nil && pause && c.Running() && c.Pause() == nil {
+			defer c.Unpause()
+		}
+	}
+	if snapshot {
+		return e.volumes.Snapshot(name, to, e.exists)
+	}
+	return e.volumes.Clone(name, to, labels, e.exists)
+}
+
+// ExportVolume writes a volume's data as a tar archive that loses nothing.
+func (e *Engine) ExportVolume(w io.Writer, name string) error {
+	return e.volumes.Export(w, name, e.exists)
+}
+
+// ImportVolume makes a volume of a tar archive, or fills one that is empty. The archive may be compressed.
+func (e *Engine) ImportVolume(r io.Reader, name string) error {
+	in, _, err := layer.Decompress(r)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return e.volumes.Import(in, name, e.exists)
+}
+
+// VolumeUsage measures a volume.
+func (e *Engine) VolumeUsage(name string) (volume.Usage, error) {
+	return e.volumes.DiskUsage(name, e.exists)
+}
+
+// VolumeFiles lists what is at a path of a volume, with all set everything below it.
+func (e *Engine) VolumeFiles(name, path string, all bool) ([]volume.File, error) {
+	return e.volumes.Files(name, path, all, e.exists)
+}
+
+// VolumeTree is a volume's files, to be copied from and to.
+func (e *Engine) VolumeTree(name string) *files.Tree {
+	return &files.Tree{What: "volume " + name, With: func(fn func(dir string) error) error { return e.volumes.WithData(name, e.exists, fn) }}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/listing"
 	"github.com/berth-containers/berth/internal/trace"
 )
 
@@ -141,7 +142,7 @@ func findPipe(c *container.Container, inode uint64) *os.File {
 	pids, _ := c.Group().Pids()
 	for _, pid := range pids {
 		dir := "/proc/" + strconv.Itoa(pid) + "/fd"
-		fds, err := os.ReadDir(dir)
+		fds, err := listing.Folder(dir)
 		if err != nil {
 			continue
 		}

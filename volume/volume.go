@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
@@ -99,11 +101,12 @@ func (s *Store) Create(name string, labels, options map[string]string) (*Volume,
 		}
 		return v, nil
 	}
-	return s.create(name, labels, options)
+	return s.create(name, labels, options, nil)
 }
 
 // create builds the volume beside its place and renames it there: of several creators one wins, and all get its volume.
-func (s *Store) create(name string, labels, options map[string]string) (*Volume, error) {
+// fill, unless it is nil, puts the data in; it may take its time, and when it fails or is killed there is no volume.
+func (s *Store) create(name string, labels, options map[string]string, fill func(data string) error) (*Volume, error) {
 	v := &Volume{Name: name, Driver: "local", CreatedAt: time.Now().UTC().Truncate(time.Second),
 		Mountpoint: s.path(name, "_data"), Labels: labels, Options: options, Scope: "local"}
 	tmp, err := os.MkdirTemp(s.dir, ".new-")
@@ -122,6 +125,9 @@ func (s *Store) create(name string, labels, options map[string]string) (*Volume,
 	if err == nil {
 		err = os.Mkdir(filepath.Join(tmp, "users"), 0o700)
 	}
+	if err == nil && fill != nil {
+		err = s.fill(tmp, fill)
+	}
 	if err == nil {
 		err = atomicfile.WriteJSON(filepath.Join(tmp, "volume.json"), v, atomicfile.Durable)
 	}
@@ -131,7 +137,10 @@ func (s *Store) create(name string, labels, options map[string]string) (*Volume,
 	if err == nil {
 		err = atomicfile.SyncDir(s.dir)
 	}
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+		if fill != nil {
+			return nil, taken(name)
+		}
 		return s.Get(name)
 	}
 	if err != nil {
@@ -139,6 +148,30 @@ func (s *Store) create(name string, labels, options map[string]string) (*Volume,
 	}
 	s.tell("create", name)
 	return v, nil
+}
+
+func taken(name string) error {
+	return errs.Text(errs.Conflict, "create "+name+": a volume of this name already exists")
+}
+
+// fill puts data into a volume that is being made. The lock, which is the volume's later, tells Sweep that somebody is at
+// work; what was written is on the disk before the volume can be seen.
+func (s *Store) fill(tmp string, fill func(data string) error) error {
+	lock, err := flock.Exclusive(filepath.Join(tmp, "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	data := filepath.Join(tmp, "_data")
+	if err := fill(data); err != nil {
+		return err
+	}
+	f, err := os.Open(data)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 }
 
 func equal(a, b map[string]string) bool {
@@ -294,11 +327,24 @@ func (s *Store) Sweep() error {
 	for _, e := range es {
 		fi, err := e.Info()
 		// A creator needs no minute between its MkdirTemp and its rename.
-		if err == nil && (strings.HasPrefix(e.Name(), ".gone-") || strings.HasPrefix(e.Name(), ".new-")) && time.Since(fi.ModTime()) > time.Minute {
+		if err == nil && (strings.HasPrefix(e.Name(), ".gone-") || strings.HasPrefix(e.Name(), ".new-")) && time.Since(fi.ModTime()) > time.Minute && !s.busy(e.Name()) {
 			if err := os.RemoveAll(s.path(e.Name())); err != nil {
 				return errs.Wrap("sweep volumes", err)
 			}
 		}
 	}
 	return nil
+}
+
+// busy reports whether somebody puts data into a volume that is not there yet.
+func (s *Store) busy(tmp string) bool {
+	if _, err := os.Lstat(s.path(tmp, "lock")); err != nil {
+		return false
+	}
+	lock, err := flock.TryExclusive(s.path(tmp, "lock"))
+	if err != nil || lock == nil {
+		return true
+	}
+	lock.Unlock()
+	return false
 }

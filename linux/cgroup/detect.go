@@ -4,13 +4,13 @@ package cgroup
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/listing"
 )
 
 // Mountpoint is where the hierarchies are found.
@@ -56,7 +56,7 @@ type hierarchy struct {
 // hierarchies lists the mounted hierarchies of version 1. A controller that shares its hierarchy with another is found
 // by the link with its name that every distribution makes (cpu → cpu,cpuacct); each hierarchy comes once.
 func hierarchies(root string) []hierarchy {
-	es, err := os.ReadDir(root)
+	es, err := listing.Folder(root)
 	if err != nil {
 		return nil
 	}
@@ -85,7 +85,7 @@ type Hierarchy struct {
 func Hierarchies() []Hierarchy {
 	byDir := map[string]*Hierarchy{}
 	var order []string
-	es, _ := os.ReadDir(Mountpoint)
+	es, _ := listing.Folder(Mountpoint)
 	for _, h := range hierarchies(Mountpoint) {
 		byDir[h.dir] = &Hierarchy{Name: filepath.Base(h.dir), Dir: h.dir}
 		order = append(order, h.dir)

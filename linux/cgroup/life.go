@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/listing"
 	"github.com/berth-containers/berth/internal/trace"
 )
 
@@ -72,7 +73,7 @@ func pidsBelow(dir string) ([]int, error) {
 
 // below lists the groups directly below one.
 func below(dir string) []string {
-	es, err := os.ReadDir(dir)
+	es, err := listing.Folder(dir)
 	if err != nil {
 		return nil
 	}

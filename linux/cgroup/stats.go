@@ -6,6 +6,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/berth-containers/berth/internal/listing"
 )
 
 // Stats are what a group has used and may use, in the JSON that `runc events --stats` prints.
@@ -202,7 +204,7 @@ func blkioEntry(dev, op, value string) (BlkioEntry, bool) {
 }
 
 func (g *Group) pageSizes(end string) []string {
-	es, err := os.ReadDir(g.dirOf("hugetlb"))
+	es, err := listing.Folder(g.dirOf("hugetlb"))
 	if err != nil {
 		return nil
 	}

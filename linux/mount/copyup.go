@@ -13,62 +13,135 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 )
 
-// CopyUp fills a new mount, as a rule a tmpfs, with copies of what is in the folder that it will cover ("tmpcopyup"):
-// files, folders, links and nodes with their owners, modes, times and extended attributes. Names that are hard links of
-// each other become separate files. The root of the mount itself stays as its options made it.
+// CopyUp fills a new mount, as a rule a tmpfs, with copies of what is in the folder that it will cover ("tmpcopyup"); see
+// [CopyFolder]. The root of the mount itself stays as its options made it.
 func CopyUp(folder *os.File, into *Tree) error {
 	return trace.Step("copy", "the new file system starts with what it covers", "from", folder.Name(), "to", into.what).Do(func() error {
-		src, err := Reopen(folder, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return errs.Wrap("copy "+folder.Name(), err)
-		}
-		defer src.Close()
-		dst, err := openAt(into.f, ".", unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return errs.Wrap("copy "+folder.Name(), err)
-		}
-		defer dst.Close()
-		return errs.Wrap("copy "+folder.Name(), copyEntries(src, dst))
+		return CopyFolder(folder, into.f)
 	})
 }
 
-func copyEntries(src, dst *os.File) error {
+// CopyFolder copies what is in a folder into another, empty one: files, folders, links and nodes with their owners, modes,
+// times and extended attributes. Names that are hard links of each other stay so, holes of files stay holes, and where
+// the file system can, a copy shares the data of its original (FICLONE, ioctl_ficlone(2)). Both are handles and no link
+// is followed, so that whoever changes the source meanwhile gets nothing copied but what is in it.
+func CopyFolder(from, to *os.File) error {
+	src, err := Reopen(from, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return errs.Wrap("copy "+from.Name(), err)
+	}
+	defer src.Close()
+	dst, err := openAt(to, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return errs.Wrap("copy "+from.Name(), err)
+	}
+	defer dst.Close()
+	c := &copier{root: dst, links: map[inode]string{}, clones: true}
+	return errs.Wrap("copy "+from.Name(), c.entries(src, dst, ""))
+}
+
+type inode struct{ dev, ino uint64 }
+
+// copier is one copy of a tree.
+type copier struct {
+	root   *os.File
+	links  map[inode]string // the copy of a file with several names, below root
+	clones bool             // sharing of data has not failed yet
+}
+
+func (c *copier) entries(src, dst *os.File, below string) error {
 	names, err := src.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		var st unix.Stat_t
-		if err := unix.Fstatat(int(src.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		err := unix.Fstatat(int(src.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.ENOENT {
+			continue // it went away meanwhile
+		}
+		if err != nil {
 			return &os.PathError{Op: "stat", Path: src.Name() + "/" + name, Err: err}
 		}
-		switch st.Mode & unix.S_IFMT {
-		case unix.S_IFDIR:
-			err = copyFolder(src, dst, name, &st)
-		case unix.S_IFREG:
-			err = copyFile(src, dst, name, &st)
+		at := below + name
+		switch kind := st.Mode & unix.S_IFMT; {
+		case kind == unix.S_IFDIR:
+			err = c.folder(src, dst, name, at, &st)
+		case st.Nlink > 1 && c.links[inode{uint64(st.Dev), st.Ino}] != "":
+			err = os.NewSyscallError("link "+at, unix.Linkat(int(c.root.Fd()), c.links[inode{uint64(st.Dev), st.Ino}], int(dst.Fd()), name, 0))
+		case kind == unix.S_IFREG:
+			err = c.file(src, dst, name, &st)
 		default:
 			err = copyNode(src, dst, name, &st)
 		}
 		if err != nil {
 			return err
 		}
+		if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			c.links[inode{uint64(st.Dev), st.Ino}] = at
+		}
 	}
 	return nil
 }
 
-func copyFolder(src, dst *os.File, name string, st *unix.Stat_t) error {
+func (c *copier) folder(src, dst *os.File, name, at string, st *unix.Stat_t) error {
 	if err := unix.Mkdirat(int(dst.Fd()), name, 0o700); err != nil {
 		return &os.PathError{Op: "mkdir", Path: dst.Name() + "/" + name, Err: err}
 	}
-	return copyOpen(src, dst, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.O_RDONLY|unix.O_DIRECTORY, st, copyEntries)
+	return copyOpen(src, dst, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.O_RDONLY|unix.O_DIRECTORY, st, func(from, to *os.File) error {
+		return c.entries(from, to, at+"/")
+	})
 }
 
-func copyFile(src, dst *os.File, name string, st *unix.Stat_t) error {
-	return copyOpen(src, dst, name, unix.O_RDONLY|unix.O_NONBLOCK, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, st, func(from, to *os.File) error {
-		_, err := io.Copy(to, from)
+func (c *copier) file(src, dst *os.File, name string, st *unix.Stat_t) error {
+	return copyOpen(src, dst, name, unix.O_RDONLY|unix.O_NONBLOCK, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, st, c.content)
+}
+
+// content copies a file's bytes, its holes as holes.
+func (c *copier) content(from, to *os.File) error {
+	if c.clones {
+		if unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) == nil {
+			return nil
+		}
+		c.clones = false
+	}
+	fi, err := from.Stat()
+	if err != nil {
 		return err
-	})
+	}
+	for at := int64(0); at < fi.Size(); {
+		begin, end, err := NextData(from, at)
+		if err != nil {
+			return err
+		}
+		if begin < 0 {
+			break
+		}
+		if _, err := to.Seek(begin, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := from.Seek(begin, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(to, from, end-begin); err != nil && err != io.EOF {
+			return err
+		}
+		at = end
+	}
+	return to.Truncate(fi.Size())
+}
+
+// NextData finds the first bytes of a file at or after an offset that are no hole (lseek(2), SEEK_DATA); begin is -1 when
+// there are none. It moves the file's offset.
+func NextData(f *os.File, at int64) (begin, end int64, err error) {
+	begin, err = unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+	if err == unix.ENXIO {
+		return -1, -1, nil
+	}
+	if err == nil {
+		end, err = unix.Seek(int(f.Fd()), begin, unix.SEEK_HOLE)
+	}
+	return begin, end, os.NewSyscallError("lseek", err)
 }
 
 // copyOpen opens an entry in both folders, copies its content by fill, then its attributes, the times last.
@@ -157,4 +230,32 @@ func copyXattrs(from, to *os.File) error {
 		}
 	}
 	return nil
+}
+
+// CopyAttributes gives a folder the owner, mode, extended attributes and times of another.
+func CopyAttributes(from, to *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
+		return &os.PathError{Op: "stat", Path: from.Name(), Err: err}
+	}
+	src, err := openAt(from, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := openAt(to, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := Chown(dst, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(int(dst.Fd()), st.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "chmod", Path: to.Name(), Err: err}
+	}
+	if err := copyXattrs(src, dst); err != nil {
+		return err
+	}
+	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(int(dst.Fd()), ".", []unix.Timespec{st.Atim, st.Mtim}, 0))
 }

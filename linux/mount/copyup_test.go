@@ -74,3 +74,41 @@ func TestCopyUp(t *testing.T) {
 		}
 	})
 }
+
+// blocks is how much of a disk a file takes, in units of 512 bytes.
+func blocks(t *testing.T, name string) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Blocks
+}
+
+func TestCopyKeepsHardLinksAndHoles(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(from, "a/one"), "content")
+	write(t, filepath.Join(from, "sparse"), "begin")
+	f, err := os.OpenFile(filepath.Join(from, "sparse"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("middle"), 32<<20)
+	if err := errors.Join(err, f.Truncate(64<<20), f.Close(), os.Mkdir(filepath.Join(from, "b"), 0o755), os.Link(filepath.Join(from, "a/one"), filepath.Join(from, "b/two"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := CopyFolder(handle(t, from), handle(t, to)); err != nil {
+		t.Fatal(err)
+	}
+	one, err1 := os.Stat(filepath.Join(to, "a/one"))
+	two, err2 := os.Stat(filepath.Join(to, "b/two"))
+	if err := errors.Join(err1, err2); err != nil || !os.SameFile(one, two) {
+		t.Errorf("the links are separate: %v", err)
+	}
+	if a, b := read(t, filepath.Join(from, "sparse")), read(t, filepath.Join(to, "sparse")); a != b {
+		t.Errorf("the sparse file has %d bytes, want %d, or other ones", len(b), len(a))
+	}
+	if n := blocks(t, filepath.Join(to, "sparse")); n > blocks(t, filepath.Join(from, "sparse"))+64 {
+		t.Errorf("the copy takes %d blocks", n)
+	}
+}

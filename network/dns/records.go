@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/listing"
 )
 
 // Records is the folder of all names, dns/ below the engine's state folder.
@@ -57,7 +58,7 @@ func (r Records) Lookup(networks []string, name string) (addrs []netip.Addr, kno
 	}
 	for _, n := range networks {
 		dir := filepath.Join(string(r), n, name)
-		es, err := os.ReadDir(dir)
+		es, err := listing.Folder(dir)
 		if err != nil {
 			continue
 		}

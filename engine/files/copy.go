@@ -1,11 +1,10 @@
 //go:build linux
 
-package engine
+package files
 
 import (
 	"archive/tar"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -65,13 +64,13 @@ func target(from, to place) (folder, as string, err error) {
 	return path.Dir(path.Clean(to.name)), path.Base(path.Clean(to.name)), nil
 }
 
-// CopyIn copies a file or folder of the host into the container.
-func (c *Container) CopyIn(source, destination string, o CopyOptions) error {
+// CopyIn copies a file or folder of the host into the tree, by the rules of docker cp.
+func (t *Tree) CopyIn(source, destination string, o Options) error {
 	from, err := newPlace(source, statLocal)
 	if err != nil {
 		return errs.Wrap("copy "+source, err)
 	}
-	to, err := newPlace(destination, c.PathStat)
+	to, err := newPlace(destination, t.Stat)
 	if err != nil {
 		return err
 	}
@@ -92,17 +91,17 @@ func (c *Container) CopyIn(source, destination string, o CopyOptions) error {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(layer.Pack(w, dir, layer.PackOptions{From: name, As: as})) }()
 	defer r.Close()
-	return c.CopyTo(folder, owned(r, o.Archive), o)
+	return t.CopyTo(folder, owned(r, o.Archive))
 }
 
-// CopyOut copies a file or folder of the container to the host.
-func (c *Container) CopyOut(source, destination string, o CopyOptions) error {
-	from, err := newPlace(source, c.PathStat)
+// CopyOut copies a file or folder of the tree to the host.
+func (t *Tree) CopyOut(source, destination string, o Options) error {
+	from, err := newPlace(source, t.Stat)
 	if err != nil {
 		return err
 	}
 	if !from.exists {
-		return errs.Text(errs.NotFound, fmt.Sprintf("Could not find the file %s in container %s", source, c.Name))
+		return t.missing(source)
 	}
 	to, err := newPlace(destination, statLocal)
 	if err != nil {
@@ -113,7 +112,7 @@ func (c *Container) CopyOut(source, destination string, o CopyOptions) error {
 		return err
 	}
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.CopyFrom(source, w, o)) }()
+	go func() { w.CloseWithError(t.CopyFrom(source, w, o)) }()
 	defer r.Close()
 	_, err = layer.Apply(renamed(owned(r, o.Archive), as), folder, layer.Limits{Plain: true})
 	return errs.Wrap("copy to "+destination, err)
