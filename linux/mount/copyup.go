@@ -36,17 +36,15 @@ func CopyFolder(from, to *os.File) error {
 		return errs.Wrap("copy "+from.Name(), err)
 	}
 	defer dst.Close()
-	c := &copier{root: dst, links: map[inode]string{}, clones: true}
+	c := &copier{root: dst, links: map[uint64]string{}, clones: true}
 	return errs.Wrap("copy "+from.Name(), c.entries(src, dst, ""))
 }
-
-type inode struct{ dev, ino uint64 }
 
 // copier is one copy of a tree.
 type copier struct {
 	root   *os.File
-	links  map[inode]string // the copy of a file with several names, below root
-	clones bool             // sharing of data has not failed yet
+	links  map[uint64]string // inode → the copy of a file with several names, below root
+	clones bool              // sharing of data has not failed yet
 }
 
 func (c *copier) entries(src, dst *os.File, below string) error {
@@ -67,8 +65,8 @@ func (c *copier) entries(src, dst *os.File, below string) error {
 		switch kind := st.Mode & unix.S_IFMT; {
 		case kind == unix.S_IFDIR:
 			err = c.folder(src, dst, name, at, &st)
-		case st.Nlink > 1 && c.links[inode{uint64(st.Dev), st.Ino}] != "":
-			err = os.NewSyscallError("link "+at, unix.Linkat(int(c.root.Fd()), c.links[inode{uint64(st.Dev), st.Ino}], int(dst.Fd()), name, 0))
+		case st.Nlink > 1 && c.links[st.Ino^uint64(st.Dev)<<32] != "":
+			err = os.NewSyscallError("link "+at, unix.Linkat(int(c.root.Fd()), c.links[st.Ino^uint64(st.Dev)<<32], int(dst.Fd()), name, 0))
 		case kind == unix.S_IFREG:
 			err = c.file(src, dst, name, &st)
 		default:
@@ -78,7 +76,7 @@ func (c *copier) entries(src, dst *os.File, below string) error {
 			return err
 		}
 		if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			c.links[inode{uint64(st.Dev), st.Ino}] = at
+			c.links[st.Ino^uint64(st.Dev)<<32] = at
 		}
 	}
 	return nil
