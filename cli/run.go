@@ -125,6 +125,11 @@ func (a *app) create(e *engine.Engine, f *runFlags, args []string) (*engine.Cont
 		}
 	}
 	c, err := a.createFrom(e, f, cfg)
+	if err == nil {
+		for _, note := range c.Notes {
+			fmt.Fprintln(a.err, "WARNING: "+note)
+		}
+	}
 	if err != nil || f.cidFile == "" {
 		return c, err
 	}

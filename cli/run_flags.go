@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -408,7 +409,7 @@ func (f *runFlags) useStorage() error {
 			}
 			v = joinPath(wd, source) + ":" + rest
 		}
-		f.h.Binds = append(f.h.Binds, v)
+		f.h.Binds = append(f.h.Binds, ownedByCaller(v))
 	}
 	for _, t := range f.tmpfs {
 		path, options, _ := strings.Cut(t, ":")
@@ -418,13 +419,32 @@ func (f *runFlags) useStorage() error {
 		f.h.Tmpfs[path] = options
 	}
 	for _, m := range f.mounts {
-		parsed, err := parseMount(m)
+		var owner mountpoint.Owner
+		parsed, err := parseMount(m, &owner)
 		if err != nil {
 			return err
+		}
+		if owner != (mountpoint.Owner{}) {
+			if f.c.MountOwners == nil {
+				f.c.MountOwners = map[string]mountpoint.Owner{}
+			}
+			f.c.MountOwners[parsed.Target] = owner
 		}
 		f.h.Mounts = append(f.h.Mounts, *parsed)
 	}
 	return nil
+}
+
+// ownedByCaller puts who is meant in the place of "me" in a -v.
+func ownedByCaller(v string) string {
+	at := strings.LastIndex(v, ":")
+	words := strings.Split(v[at+1:], ",")
+	for i, w := range words {
+		if w == "idmap=me" {
+			words[i] = "idmap=" + caller()
+		}
+	}
+	return v[:at+1] + strings.Join(words, ",")
 }
 
 func (f *runFlags) useHealth() error {

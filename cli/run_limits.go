@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -242,8 +243,18 @@ func joinPath(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// parseMount reads a --mount: pairs, separated by commas, in the rules of CSV.
-func parseMount(spec string) (*mount.Mount, error) {
+// caller is the user who runs this command, the one behind sudo, as the owner of an id map.
+func caller() string {
+	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
+	if u, g := os.Getenv("SUDO_UID"), os.Getenv("SUDO_GID"); uid == "0" && u != "" && g != "" {
+		uid, gid = u, g
+	}
+	return "owner=" + uid + "/" + gid
+}
+
+// parseMount reads a --mount: pairs, separated by commas, in the rules of CSV. The owner is for what Docker's type of it
+// cannot hold.
+func parseMount(spec string, owner *mountpoint.Owner) (*mount.Mount, error) {
 	fields, err := csv.NewReader(strings.NewReader(spec)).Read()
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "--mount", err)
@@ -276,7 +287,18 @@ func parseMount(spec string) (*mount.Mount, error) {
 		case "bind-nonrecursive":
 			bind.NonRecursive, m.BindOptions = flag, bind
 		case "bind-recursive":
-			bind.NonRecursive, m.BindOptions = value == "disabled", bind
+			bind.NonRecursive, bind.ReadOnlyNonRecursive, bind.ReadOnlyForceRecursive = value == "disabled", value == "writable", value == "readonly"
+			if m.BindOptions = bind; value != "enabled" && value != "disabled" && value != "writable" && value != "readonly" {
+				return nil, invalid("invalid value for %s: %s (must be enabled, disabled, writable, or readonly)", key, value)
+			}
+		case "idmap":
+			if owner.IDMap = mountpoint.IDMap(value); value == "" {
+				owner.IDMap = "auto"
+			} else if value == "me" {
+				owner.IDMap = mountpoint.IDMap(caller())
+			}
+		case "u", "chown":
+			owner.Own = flag
 		case "bind-create-src":
 			bind.CreateMountpoint, m.BindOptions = flag, bind
 		case "volume-nocopy":
@@ -302,6 +324,9 @@ func parseMount(spec string) (*mount.Mount, error) {
 	}
 	if m.Type == "" || m.Target == "" {
 		return nil, invalid("target is required")
+	}
+	if (bind.ReadOnlyNonRecursive || bind.ReadOnlyForceRecursive) && !m.ReadOnly {
+		return nil, invalid("option 'bind-recursive' with writable or readonly requires 'readonly' to be specified in conjunction")
 	}
 	return m, nil
 }

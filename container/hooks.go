@@ -3,17 +3,15 @@
 package container
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/program"
 	"github.com/berth-containers/berth/internal/trace"
 )
 
@@ -53,29 +51,20 @@ func runHooks(hooks []specs.Hook, when string, state []byte) error {
 }
 
 func runHook(h *specs.Hook, state []byte) error {
-	ctx, cancel := context.Background(), context.CancelFunc(func() {})
+	p := program.Program{Path: h.Path, Args: h.Args, Env: h.Env, Input: state}
+	if len(h.Args) == 0 {
+		p.Args = []string{h.Path}
+	}
 	if h.Timeout != nil {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
+		p.Timeout = time.Duration(*h.Timeout) * time.Second
 	}
-	defer cancel()
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, h.Path)
-	if len(h.Args) > 0 {
-		cmd.Args = h.Args
-	}
-	cmd.Env = append([]string{}, h.Env...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(state), &out, &out
-	cmd.WaitDelay = time.Second
 	// A hook's working directory is the bundle or /, never one of ours.
-	if cmd.Dir, _ = os.Getwd(); cmd.Dir == "" {
-		cmd.Dir = "/"
+	if p.Dir, _ = os.Getwd(); p.Dir == "" {
+		p.Dir = "/"
 	}
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return fmt.Errorf("it did not end within %d seconds", *h.Timeout)
-	}
-	if text := bytes.TrimSpace(out.Bytes()); err != nil && len(text) > 0 {
-		return fmt.Errorf("%w: %s", err, text)
+	out, err := p.Run()
+	if err != nil && len(out) > 0 {
+		return fmt.Errorf("%w: %s", err, out)
 	}
 	return err
 }

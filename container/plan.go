@@ -57,6 +57,10 @@ type Mount struct {
 	Type        string   `json:"type,omitempty"`
 	Source      string   `json:"source,omitempty"`
 	Options     []string `json:"options,omitempty"`
+
+	UIDMaps []namespace.IDMap `json:"uidMaps,omitempty"` // owners on disk → owners that are seen; both or none
+	GIDMaps []namespace.IDMap `json:"gidMaps,omitempty"`
+	Handle  int               `json:"handle,omitempty"` // descriptor of the mount in init, which the parent has made
 }
 
 // Device is a device node to make.

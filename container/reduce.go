@@ -148,11 +148,28 @@ func (p *Plan) mounts(mounts []specs.Mount) error {
 			return invalid("a mount on / would cover the root file system")
 		}
 		if o.IDMap || len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-			return unsupported("the mount on %s: idmapped mounts of a specification are not supported", m.Destination)
+			if err := p.idMapped(&out, &m); err != nil {
+				return err
+			}
 		}
 		p.Mounts = append(p.Mounts, out)
 	}
 	return nil
+}
+
+// idMapped gives a mount id maps: its own, or those of the container's user namespace (config-linux.md, "idmap").
+func (p *Plan) idMapped(out *Mount, m *specs.Mount) error {
+	if out.Type != "bind" {
+		return unsupported("the mount on %s: only bind mounts have id maps", m.Destination)
+	}
+	out.UIDMaps, out.GIDMaps = idMaps(m.UIDMappings), idMaps(m.GIDMappings)
+	if len(out.UIDMaps)+len(out.GIDMaps) == 0 {
+		out.UIDMaps, out.GIDMaps = p.UIDMaps, p.GIDMaps
+	}
+	if err := namespace.CheckMaps("user", out.UIDMaps); err != nil {
+		return err
+	}
+	return namespace.CheckMaps("group", out.GIDMaps)
 }
 
 func (p *Plan) paths() error {

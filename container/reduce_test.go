@@ -40,17 +40,26 @@ func TestPlanRefusesContradictions(t *testing.T) {
 		"relative mask":   func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"proc"} },
 		"mount on root":   func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/", Type: "tmpfs"}} },
 		"bind of nothing": func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind"}} },
-		"device type":     func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} },
-		"hook path":       func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "x"}}} },
-		"no args":         func(s *specs.Spec) { s.Process.Args = nil },
-		"relative cwd":    func(s *specs.Spec) { s.Process.Cwd = "x" },
-		"NUL":             func(s *specs.Spec) { s.Process.Args = []string{"a\x00b"} },
-		"rlimit":          func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
-		"oom score":       func(s *specs.Spec) { n := 1001; s.Process.OOMScoreAdj = &n },
-		"scheduler":       func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "x"} },
-		"priority":        func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Priority: 1} },
-		"nice":            func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} },
-		"I/O class":       func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "x"} },
+		"maps of a tmpfs": func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "tmpfs", Options: []string{"idmap"}}}
+		},
+		"idmap of none": func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Source: "/", Options: []string{"bind", "idmap"}}}
+		},
+		"half a map": func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Source: "/", UIDMappings: []specs.LinuxIDMapping{{Size: 1}}}}
+		},
+		"device type":  func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} },
+		"hook path":    func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "x"}}} },
+		"no args":      func(s *specs.Spec) { s.Process.Args = nil },
+		"relative cwd": func(s *specs.Spec) { s.Process.Cwd = "x" },
+		"NUL":          func(s *specs.Spec) { s.Process.Args = []string{"a\x00b"} },
+		"rlimit":       func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
+		"oom score":    func(s *specs.Spec) { n := 1001; s.Process.OOMScoreAdj = &n },
+		"scheduler":    func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "x"} },
+		"priority":     func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Priority: 1} },
+		"nice":         func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} },
+		"I/O class":    func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "x"} },
 		"I/O level": func(s *specs.Spec) {
 			s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 8}
 		},

@@ -132,7 +132,13 @@ func (r *rootfs) mount(m *Mount) error {
 		return err
 	}
 	defer target.Close()
-	tree, err := mount.Filesystem(m.Type, source(m), o)
+	var tree *mount.Tree
+	if m.Handle > 0 {
+		tree = m.handed()
+		err = tree.SetAttr(o)
+	} else {
+		tree, err = mount.Filesystem(m.Type, source(m), o)
+	}
 	if m.Type == "sysfs" && errors.Is(err, unix.EPERM) {
 		// A user namespace may mount a sysfs only with a network namespace of its own: the host's is shown, read-only.
 		return r.bind(&Mount{Destination: m.Destination, Type: "bind", Source: "/sys", Options: append(m.Options, "rbind", "ro")}, mount.Options{Bind: true, Recursive: true, Set: unix.MOUNT_ATTR_RDONLY})
@@ -179,7 +185,7 @@ func (r *rootfs) folder(m *Mount) (*os.File, error) {
 
 // bind shows a file or folder of the host.
 func (r *rootfs) bind(m *Mount, o mount.Options) error {
-	src, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	src, tree, err := bindSource(m, &o)
 	if err != nil {
 		return errs.New(errs.Invalid, "mount "+m.Source+" on "+m.Destination, err)
 	}
@@ -198,7 +204,9 @@ func (r *rootfs) bind(m *Mount, o mount.Options) error {
 		return err
 	}
 	defer target.Close()
-	tree, err := mount.Bind(src, o.Recursive)
+	if tree == nil {
+		tree, err = mount.Bind(src, o.Recursive)
+	}
 	if errors.Is(err, unix.EINVAL) && foreign(m.Source) {
 		tree, err = bindForeign(m.Source, o.Recursive)
 	}
@@ -220,6 +228,22 @@ func (r *rootfs) bind(m *Mount, o mount.Options) error {
 		return tree.SetPropagation(unix.MS_PRIVATE, true)
 	}
 	return spread(tree, o)
+}
+
+// bindSource opens what is to be shown. It is a mount already when the parent has made it.
+func bindSource(m *Mount, o *mount.Options) (src *os.File, tree *mount.Tree, err error) {
+	if m.Handle > 0 {
+		tree = m.handed()
+		return tree.File(), tree, nil
+	}
+	src, err = o.OpenSource(m.Source)
+	return src, nil, err
+}
+
+// handed is the mount that the parent has made.
+func (m *Mount) handed() *mount.Tree {
+	unix.CloseOnExec(m.Handle)
+	return mount.TreeAt(os.NewFile(uintptr(m.Handle), m.Source))
 }
 
 // foreign reports whether a source is in another process's mount namespace: /proc/PID/root/….

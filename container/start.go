@@ -356,7 +356,8 @@ func (c *Container) initFiles(o *CreateOptions, child channel) (files []uintptr,
 	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
 		files = append(files, uintptr(fd))
 	}
-	config := initConfig{Plan: o.Plan, Preserved: o.PreserveFDs, NoPivot: o.NoPivot}
+	plan := *o.Plan // with descriptors that are of this start only
+	config := initConfig{Plan: &plan, Preserved: o.PreserveFDs, NoPivot: o.NoPivot}
 	if h := o.Plan.Hooks; h != nil {
 		config.AskHooks = len(h.Prestart)+len(h.CreateRuntime) > 0 //nolint:staticcheck // deprecated and used
 		config.State, _ = json.Marshal(&specs.State{Version: c.Version, ID: c.ID, Status: specs.StateCreating, Bundle: c.Bundle, Annotations: c.Annotations})
@@ -376,6 +377,13 @@ func (c *Container) initFiles(o *CreateOptions, child channel) (files []uintptr,
 			return nil, cleanup, err
 		}
 		config.FIFO = add(fd)
+	}
+	err = plan.openMounts(func(f *os.File) int {
+		opened = append(opened, f)
+		return add(f.Fd())
+	})
+	if err != nil {
+		return nil, cleanup, err
 	}
 	if f := trace.Observer(); f != nil {
 		config.Observer = add(f.Fd())

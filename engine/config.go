@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/berth-containers/berth/engine/files"
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/monitor/event"
 )
@@ -46,10 +47,11 @@ type Config struct {
 	Platform string   `json:",omitempty"` // os/arch[/variant] of the image; "": this host's
 	Timens   string   `json:",omitempty"` // time namespace: "" or private, host, container:ID
 
-	CgroupConf      map[string]string `json:",omitempty"` // cgroup v2 file → value ("memory.high" → "100M")
-	Hugepages       map[string]uint64 `json:",omitempty"` // page size ("2MB") → limit in bytes
-	HealthOnFailure string            `json:",omitempty"` // none, restart, stop, kill
-	Timeout         time.Duration     `json:",omitempty"` // the container is stopped after this time; 0: never
+	MountOwners     map[string]mountpoint.Owner `json:",omitempty"` // target of a --mount → whose its files are
+	CgroupConf      map[string]string           `json:",omitempty"` // cgroup v2 file → value ("memory.high" → "100M")
+	Hugepages       map[string]uint64           `json:",omitempty"` // page size ("2MB") → limit in bytes
+	HealthOnFailure string                      `json:",omitempty"` // none, restart, stop, kill
+	Timeout         time.Duration               `json:",omitempty"` // the container is stopped after this time; 0: never
 }
 
 // Size is a terminal's size in characters.

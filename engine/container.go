@@ -39,6 +39,8 @@ type record struct {
 type Container struct {
 	record
 	e *Engine
+
+	Notes []string // what a user should know of the container that was just made; kept nowhere
 }
 
 const (

@@ -72,7 +72,7 @@ func (c *Container) findMounts(img *image.Image) error {
 			return err
 		}
 	}
-	return nil
+	return c.settleOwners()
 }
 
 func (c *Container) mountAt(destination string) *mountpoint.Point {
@@ -86,7 +86,7 @@ func (c *Container) mountAt(destination string) *mountpoint.Point {
 
 // parseMount reads a --mount.
 func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
-	m := mountpoint.Point{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly}
+	m := mountpoint.Point{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly, IDMap: c.MountOwners[in.Target].IDMap, Own: c.MountOwners[in.Target].Own}
 	bad := func(format string, args ...any) (mountpoint.Point, error) {
 		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid mount config for type %q: ", in.Type)+fmt.Sprintf(format, args...))
 	}
@@ -103,9 +103,14 @@ func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
 		}
 		if o := in.BindOptions; o != nil {
 			m.Propagation = o.Propagation
+			m.TopReadonly = o.ReadOnlyNonRecursive
 			if o.NonRecursive {
 				m.Options = append(m.Options, "bind")
 			}
+		}
+	case mountpoint.TypeOverlay:
+		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
+			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
 		}
 	case docker.TypeVolume:
 		m.Name = in.Source
@@ -127,7 +132,7 @@ func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
 				own = append(own, "size="+strconv.FormatInt(o.SizeBytes, 10))
 			}
 			if o.Mode != 0 {
-				own = append(own, "mode="+strconv.FormatUint(uint64(o.Mode.Perm()|o.Mode&os.ModeSticky>>(31-9-2)), 8))
+				own = append(own, "mode="+strconv.FormatUint(uint64(o.Mode&0o7777), 8))
 			}
 		}
 		m.Options = mountpoint.TmpfsOptions(own)
@@ -153,17 +158,25 @@ func (c *Container) addMount(m mountpoint.Point, makeSource bool) error {
 	if have := c.mountAt(m.Destination); have != nil && have.Mode != mountpoint.FromOther {
 		return errs.Text(errs.Invalid, "Duplicate mount point: "+m.Destination)
 	}
+	if m.IDMap != "" && m.Type != docker.TypeBind && m.Type != docker.TypeVolume {
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid mount config for type %q: idmap is for binds and volumes", m.Type))
+	}
 	switch m.Type {
-	case docker.TypeBind:
-		_, err := os.Stat(m.Source)
+	case docker.TypeBind, mountpoint.TypeOverlay:
+		fi, err := os.Stat(m.Source)
 		if errors.Is(err, fs.ErrNotExist) && makeSource {
-			err = os.MkdirAll(m.Source, 0o755)
+			if err = os.MkdirAll(m.Source, 0o755); err == nil {
+				c.Notes = append(c.Notes, "the folder "+m.Source+" did not exist and was made, for root; --mount refuses instead")
+			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return errs.Text(errs.Invalid, `invalid mount config for type "bind": bind source path does not exist: `+m.Source)
 		}
+		if err == nil && fi != nil && m.Type == mountpoint.TypeOverlay && !fi.IsDir() {
+			err = errors.New("an overlay is for a folder")
+		}
 		if err != nil {
-			return errs.Wrap("use "+m.Source, err)
+			return errs.New(errs.Invalid, "use "+m.Source, err)
 		}
 	case docker.TypeVolume:
 		v, err := c.e.volumes.Create(m.Name, nil, nil)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/namespace"
 )
 
 // addMounts lists the file systems that every container has, then the user's.
@@ -115,7 +117,10 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 			if out.Source, err = subpath(v.Mountpoint, m.Subpath); err != nil {
 				return out, err
 			}
+			out.Options = []string{mount.NoSymlinks}
 		}
+	case mountpoint.TypeOverlay:
+		return c.overlayMount(m)
 	case docker.TypeImage:
 		img, err := c.e.images.Resolve(m.Image)
 		if err != nil {
@@ -125,7 +130,7 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 		if err != nil {
 			return out, err
 		}
-		if len(lowers) == 1 {
+		if len(lowers) == 1 && c.IDRange == nil {
 			out.Source = lowers[0]
 			break
 		}
@@ -137,14 +142,54 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 			return out, errs.Text(errs.Invalid, `invalid mount config for type "bind": bind source path does not exist: `+m.Source)
 		}
 	}
-	out.Options = append([]string{"rbind"}, m.Options...)
-	if !m.RW {
+	if !slices.Contains(m.Options, "bind") {
+		out.Options = append(out.Options, "rbind")
+	}
+	out.Options = append(out.Options, m.Options...)
+	switch {
+	case !m.RW && m.TopReadonly:
+		out.Options = append(out.Options, "ro")
+	case !m.RW:
 		out.Options = append(out.Options, "rro") // as Docker: what is mounted below is read-only as well
 	}
 	if m.Propagation != "" {
 		out.Options = append(out.Options, string(m.Propagation))
 	} else {
 		out.Options = append(out.Options, "rprivate")
+	}
+	if len(m.UIDs) > 0 {
+		out.Options = append(out.Options, "idmap")
+		out.UIDMappings, out.GIDMappings = specMaps(m.UIDs), specMaps(m.GIDs)
+	}
+	return out, nil
+}
+
+func specMaps(maps []namespace.IDMap) (out []specs.LinuxIDMapping) {
+	for _, m := range maps {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.Container, HostID: m.Host, Size: m.Size})
+	}
+	return out
+}
+
+// overlayMount shows a folder of the host under a layer of the container's own, which goes with the container.
+func (c *Container) overlayMount(m *mountpoint.Point) (specs.Mount, error) {
+	dir := filepath.Join(c.dataDir(), "overlay", strings.ReplaceAll(strings.Trim(m.Destination, "/"), "/", "-"))
+	for _, d := range []string{"fs", "work"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o711); err != nil {
+			return specs.Mount{}, errs.Wrap("make layer for "+m.Destination, err)
+		}
+	}
+	var st unix.Stat_t // the top of what is seen is the upper folder's
+	if err := unix.Stat(m.Source, &st); err != nil {
+		return specs.Mount{}, errs.New(errs.Invalid, "use "+m.Source, err)
+	}
+	upper := filepath.Join(dir, "fs")
+	if err := errors.Join(os.Chown(upper, int(st.Uid), int(st.Gid)), unix.Chmod(upper, st.Mode&0o7777)); err != nil {
+		return specs.Mount{}, errs.Wrap("make layer for "+m.Destination, err)
+	}
+	out := specs.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + m.Source, "upperdir=" + upper, "workdir=" + filepath.Join(dir, "work")}}
+	if !m.RW {
+		out.Options = append(out.Options, "ro")
 	}
 	return out, nil
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/errs"
+	run "github.com/berth-containers/berth/internal/program"
 	"github.com/berth-containers/berth/internal/signals"
 )
 
@@ -161,7 +161,8 @@ func (p *program) ps(c *call) error {
 	if len(args) == 0 {
 		args = []string{"-ef"}
 	}
-	out, err := exec.Command("ps", args...).CombinedOutput()
+	ps := run.Program{Path: "ps", Args: append([]string{"ps"}, args...), Env: os.Environ()}
+	out, err := ps.Run()
 	if err != nil {
 		return errs.New(errs.Internal, "ps", fmt.Errorf("%w: %s", err, out))
 	}

@@ -12,11 +12,12 @@ import (
 	docker "github.com/moby/moby/api/types/mount"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/namespace"
 )
 
 // Point is one place in a container where something else than the image is seen.
 type Point struct {
-	Type        docker.Type // bind, volume, tmpfs, image
+	Type        docker.Type // bind, volume, tmpfs, image, overlay
 	Name        string      `json:",omitempty"` // of a volume
 	Source      string      `json:",omitempty"` // on the host
 	Destination string
@@ -27,7 +28,15 @@ type Point struct {
 	Subpath     string             `json:",omitempty"`
 	NoCopy      bool               `json:",omitempty"`
 	Image       string             `json:",omitempty"` // id of a mounted image
+	IDMap       IDMap              `json:",omitempty"` // owners are translated; "" are not
+	UIDs        []namespace.IDMap  `json:",omitempty"` // the maps that were made of it; Host is an id of the host
+	GIDs        []namespace.IDMap  `json:",omitempty"`
+	Own         bool               `json:",omitempty"` // the source is given to the container's user
+	TopReadonly bool               `json:",omitempty"` // what is mounted below it may be written
 }
+
+// TypeOverlay is a folder of the host under a layer of the container's own: it can be changed and stays as it was.
+const TypeOverlay docker.Type = "overlay"
 
 // FromOther marks what --volumes-from brought: one's own mounts replace it.
 const FromOther = "from another container"
@@ -83,14 +92,28 @@ func CheckDestination(spec, destination string) error {
 	return nil
 }
 
-// useMode reads the options of -v: ro, rw, propagation, nocopy; z and Z, which label files for SELinux, are for hosts
-// that have it.
+// useMode reads the options of -v: ro, rw, propagation, nocopy, idmap, U, O; z and Z, which label files for SELinux, are
+// for hosts that have it.
 func (m *Point) useMode(spec string) error {
 	for _, o := range strings.Split(m.Mode, ",") {
+		if name, value, _ := strings.Cut(o, "="); name == "idmap" {
+			m.IDMap = IDMap(value)
+			if value == "" {
+				m.IDMap = "auto"
+			}
+			continue
+		}
 		switch o {
 		case "rw", "z", "Z", "cached", "delegated", "consistent", "":
 		case "ro", "readonly":
 			m.RW = false
+		case "U":
+			m.Own = true
+		case "O":
+			if m.Type != docker.TypeBind {
+				return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': O is for a folder of the host", spec))
+			}
+			m.Type = TypeOverlay
 		case "nocopy":
 			m.NoCopy = true
 		case "shared", "rshared", "slave", "rslave", "private", "rprivate":

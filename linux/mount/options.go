@@ -4,6 +4,7 @@ package mount
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -22,6 +23,7 @@ type Options struct {
 	Bind, Recursive  bool     // bind, rbind
 	Remount          bool     // change the mount that is there
 	IDMap, RecIDMap  bool     // idmap, ridmap
+	NoSymlinks       bool     // x-nosymlinks: the source of a bind mount has none, and must not have got one meanwhile
 	CopyUp           bool     // tmpcopyup: a new tmpfs starts with what was there; see [CopyUp]
 	Data             []string // for the file system, "key" or "key=value"; of no meaning for a bind mount
 }
@@ -61,6 +63,10 @@ var idle = [...]string{"defaults", "loud", "silent", "iversion", "noiversion", "
 // forFstab are words that mount(8) keeps for itself (fstab(5)).
 var forFstab = [...]string{"", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"}
 
+// NoSymlinks is a word of ours among the options of a bind mount (mount(8), "X-* and x-*"): its source was found inside of
+// a folder that a container may change, so a link on the way to it is an attempt to get out (CVE-2021-25741).
+const NoSymlinks = "x-nosymlinks"
+
 // ParseOptions reads the words in their order, the later one wins. What it does not know is for the file system, which
 // will say whether it does. tmpcopyup of a bind mount is an error of kind Invalid.
 func ParseOptions(words []string) (Options, error) {
@@ -80,6 +86,8 @@ func ParseOptions(words []string) (Options, error) {
 			o.IDMap, o.RecIDMap = true, true
 		case w == "tmpcopyup":
 			o.CopyUp = true
+		case w == NoSymlinks:
+			o.NoSymlinks = true
 		case o.attribute(w), o.propagation(w):
 		default:
 			o.Data = append(o.Data, w)
@@ -145,4 +153,16 @@ func Words() []string {
 	out = append(out, idle[:]...)
 	slices.Sort(out)
 	return out
+}
+
+// OpenSource opens the source of a bind mount (O_PATH).
+func (o *Options) OpenSource(name string) (*os.File, error) {
+	if !o.NoSymlinks {
+		return os.OpenFile(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }

@@ -26,7 +26,7 @@ type Tree struct {
 func (t *Tree) Close() error { return t.f.Close() }
 
 // TreeAt takes over the open descriptor of a tree, which came from another process.
-func TreeAt(f *os.File) *Tree { return &Tree{f: f, what: f.Name()} }
+func TreeAt(f *os.File) *Tree { return &Tree{f: f, what: f.Name(), branches: true} }
 
 // File is the open root of the tree.
 func (t *Tree) File() *os.File { return t.f }

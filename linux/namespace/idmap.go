@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
@@ -194,22 +193,19 @@ func text(maps []IDMap) []string {
 func userNamespace(uids, gids []IDMap) (*os.File, error) {
 	runtime.LockOSThread() // PTRACE and its wait belong to one thread
 	defer runtime.UnlockOSThread()
-	c := exec.Command("/proc/self/exe")
-	c.Args = []string{"berth-userns"}
-	c.Env = []string{}
-	c.SysProcAttr = &syscall.SysProcAttr{
+	// Traced, the child stops at its execve and never runs an instruction of its own.
+	child, err := os.StartProcess("/proc/self/exe", []string{"berth-userns"}, &os.ProcAttr{Env: []string{}, Sys: &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER, UidMappings: SysProc(uids), GidMappings: SysProc(gids),
 		GidMappingsEnableSetgroups: true, Ptrace: true, Pdeathsig: unix.SIGKILL,
-	}
-	// Traced, the child stops at its execve and never runs an instruction of its own.
-	if err := c.Start(); errors.Is(err, unix.EPERM) {
+	}})
+	if errors.Is(err, unix.EPERM) {
 		return nil, errs.New(errs.Permission, "", err).WithHint("a program that is traced with all its children (strace -f) cannot do this")
 	} else if err != nil {
 		return nil, err
 	}
 	user, _ := ByName("user")
-	ns, err := Open(c.Process.Pid, user)
-	_ = c.Process.Kill()
-	_ = c.Wait()
+	ns, err := Open(child.Pid, user)
+	_ = child.Kill()
+	_, _ = child.Wait()
 	return ns, err
 }
