@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/engine/secret"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -70,7 +71,7 @@ type runFlags struct {
 
 	detach, interactive, tty, sigProxy, init, publishAll, noHealth, quiet, timing, oomKillDisable bool
 	explainAs, detachKeys, pull, cidFile, entrypoint, restart                                     string
-	attach, env, envFile, label, labelFile, publish, expose, volume, mounts, tmpfs, addHost, dns, device,
+	attach, env, envFile, label, labelFile, publish, expose, volume, mounts, tmpfs, secrets, configs, addHost, dns, device,
 	deviceRule, ulimit, sysctl, logOpt, annotation, network, alias, hugepages, cgroupConf listFlag
 	deviceReadBps, deviceWriteBps, deviceReadIOps, deviceWriteIOps, blkioWeightDevice listFlag
 	memory, memorySwap, memoryReservation, shmSize                                    bytesFlag
@@ -206,6 +207,8 @@ func (f *runFlags) registerStorage(fs *pflag.FlagSet) {
 	fs.Var((*listFlag)(&f.h.VolumesFrom), "volumes-from", "Mount volumes from the specified container(s)")
 	fs.BoolVar(&f.h.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
+	fs.Var(&f.secrets, "secret", "Show a secret as a file: id=NAME,src=FILE|env=VAR|cmd=COMMAND|src=-[,target=PATH][,uid=N][,gid=N][,mode=0444]")
+	fs.Var(&f.configs, "config", "Show a configuration as a file, in / unless it says target=; as --secret")
 }
 
 func (f *runFlags) registerHealth(fs *pflag.FlagSet) {
@@ -410,6 +413,19 @@ func (f *runFlags) useStorage() error {
 			v = joinPath(wd, source) + ":" + rest
 		}
 		f.h.Binds = append(f.h.Binds, ownedByCaller(v))
+	}
+	from := secret.Sources{Getenv: os.LookupEnv}
+	if !f.interactive {
+		from.Stdin = os.Stdin
+	}
+	for folder, specs := range map[string]listFlag{"/run/secrets": f.secrets, "/": f.configs} {
+		for _, spec := range specs {
+			s, err := secret.Parse(spec, folder, from)
+			if err != nil {
+				return err
+			}
+			f.c.Secrets = append(f.c.Secrets, *s)
+		}
 	}
 	for _, t := range f.tmpfs {
 		path, options, _ := strings.Cut(t, ":")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-containers/berth/engine/files"
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/engine/secret"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/monitor/event"
 )
@@ -48,6 +49,7 @@ type Config struct {
 	Timens   string   `json:",omitempty"` // time namespace: "" or private, host, container:ID
 
 	MountOwners     map[string]mountpoint.Owner `json:",omitempty"` // target of a --mount → whose its files are
+	Secrets         []secret.Secret             `json:",omitempty"` // without their values
 	CgroupConf      map[string]string           `json:",omitempty"` // cgroup v2 file → value ("memory.high" → "100M")
 	Hugepages       map[string]uint64           `json:",omitempty"` // page size ("2MB") → limit in bytes
 	HealthOnFailure string                      `json:",omitempty"` // none, restart, stop, kill

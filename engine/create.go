@@ -15,6 +15,7 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/engine/limits"
@@ -77,6 +78,11 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 	}
 	if err := c.findMounts(img); err != nil {
 		return nil, err
+	}
+	for i := range c.Secrets {
+		if err := c.Secrets[i].Keep(filepath.Join(c.dataDir(), secretsFolder)); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.save(); err != nil {
 		return nil, err
@@ -264,7 +270,7 @@ func (c *Container) check() error {
 	if err := limits.Check(&h.Resources); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkNetwork, c.checkSecurity, c.checkLog} {
+	for _, check := range []func() error{c.checkNetwork, c.checkSecurity, c.checkLog, c.checkSecrets} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -284,6 +290,25 @@ func (c *Container) checkNetwork() error {
 		if _, err := c.e.Lookup(mode.ConnectedContainer()); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (c *Container) checkSecrets() error {
+	names := map[string]bool{}
+	for i := range c.Secrets {
+		s := &c.Secrets[i]
+		if names[s.Name] || names[s.Target] {
+			return errs.Text(errs.Invalid, "secret "+s.Name+" is there twice")
+		}
+		names[s.Name], names[s.Target] = true, true
+		if err := s.Check(); err != nil {
+			return err
+		}
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.e.state, &fs); len(c.Secrets) > 0 && err == nil && fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
+		c.Notes = append(c.Notes, "secrets lie on a disk while the container runs: the state folder "+c.e.state+" is not in memory")
 	}
 	return nil
 }

@@ -46,6 +46,10 @@ func (c *Container) addMounts(s *specs.Spec) error {
 	for _, f := range c.networkFiles() {
 		all = append(all, specs.Mount{Destination: "/etc/" + filepath.Base(f), Type: "bind", Source: f, Options: []string{"bind", "nosuid", "nodev", "noexec"}})
 	}
+	secrets, err := c.placeSecrets()
+	if err != nil {
+		return err
+	}
 	for _, m := range c.Mounts {
 		own, err := c.ownMount(&m)
 		if err != nil {
@@ -60,9 +64,28 @@ func (c *Container) addMounts(s *specs.Spec) error {
 		}
 		all = append(all, own)
 	}
-	s.Mounts = all
+	s.Mounts = append(all, secrets...)
 	return nil
 }
+
+// placeSecrets writes the secrets into the state folder, which is in memory, and lists their mounts.
+func (c *Container) placeSecrets() (out []specs.Mount, err error) {
+	for i := range c.Secrets {
+		s := &c.Secrets[i]
+		uid, gid := s.UID, s.GID
+		if c.IDRange != nil {
+			uid, gid = uid+c.IDRange.UID, gid+c.IDRange.GID
+		}
+		file, err := s.Place(filepath.Join(c.runDir(), secretsFolder), filepath.Join(c.dataDir(), secretsFolder), uid, gid)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, specs.Mount{Destination: s.Target, Type: "bind", Source: file, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}})
+	}
+	return out, nil
+}
+
+const secretsFolder = "secrets"
 
 // sharedMemory is /dev/shm: the container's own, the host's, or that of the container whose IPC namespace it shares.
 func (c *Container) sharedMemory() ([]specs.Mount, error) {
