@@ -418,9 +418,12 @@ func (f *runFlags) useStorage() error {
 	if !f.interactive {
 		from.Stdin = os.Stdin
 	}
-	for folder, specs := range map[string]listFlag{"/run/secrets": f.secrets, "/": f.configs} {
-		for _, spec := range specs {
-			s, err := secret.Parse(spec, folder, from)
+	for _, kind := range []struct {
+		folder string
+		specs  listFlag
+	}{{"/run/secrets", f.secrets}, {"/", f.configs}} {
+		for _, spec := range kind.specs {
+			s, err := secret.Parse(spec, kind.folder, from)
 			if err != nil {
 				return err
 			}
