@@ -3,20 +3,21 @@
 package cli
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/berth-containers/berth/engine"
 )
 
 func newLogs(a *app) *cobra.Command {
-	o := engine.LogOptions{Stdout: true, Stderr: true}
-	tail, since, until := "", "", ""
+	v := &logView{a: a}
+	o := &v.options
+	o.Stdout, o.Stderr = true, true
+	tail, since, until, grep := "", "", "", ""
 	cmd := &cobra.Command{
-		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: exactArgs(1),
+		Use: "logs [OPTIONS] CONTAINER [CONTAINER...]", Short: "Fetch the logs of containers; those of several are merged by their times", Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			o.Tail = -1
@@ -28,16 +29,22 @@ func newLogs(a *app) *cobra.Command {
 			if o.Since, o.Until, err = parsePeriod(since, until); err != nil {
 				return err
 			}
-			return a.withContainer(args[0], func(c *engine.Container) error { return c.Logs(o, a.out, a.err) })
+			if grep != "" {
+				if v.grep, err = regexp.Compile(grep); err != nil {
+					return invalid("invalid value for --grep: %v", err)
+				}
+			}
+			return v.show(args)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output")
-	f.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Show timestamps")
-	f.BoolVar(&o.Details, "details", false, "Show extra details provided to logs")
+	f.BoolVarP(&v.timestamps, "timestamps", "t", false, "Show timestamps")
+	f.BoolVar(&v.details, "details", false, "Show extra details provided to logs")
 	f.StringVarP(&tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
 	f.StringVar(&since, "since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	f.StringVar(&until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	f.StringVar(&grep, "grep", "", "Show only lines that match a regular expression (RE2; (?i) ignores case)")
 	return cmd
 }
 

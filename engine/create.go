@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -311,15 +310,4 @@ func (c *Container) checkSecrets() error {
 		c.Notes = append(c.Notes, "secrets lie on a disk while the container runs: the state folder "+c.e.state+" is not in memory")
 	}
 	return nil
-}
-
-func (c *Container) checkLog() error {
-	switch c.HostConfig.LogConfig.Type {
-	case "", "json-file", "local", "none":
-	default:
-		return errs.New(errs.Invalid, "configure logs", errors.New("logger: no log driver named '"+c.HostConfig.LogConfig.Type+"' is registered")).
-			WithHint("json-file, local and none are there")
-	}
-	_, err := c.logOptions("")
-	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	"github.com/berth-containers/berth/engine/logging"
 	"github.com/berth-containers/berth/engine/mountpoint"
 	bridges "github.com/berth-containers/berth/network"
 )
@@ -49,17 +50,15 @@ func (c *Container) Inspect(size bool) *Inspection {
 	out.InspectResponse = docker.InspectResponse{
 		ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Path: c.Process.Args[0], Args: append([]string{}, c.Process.Args[1:]...),
 		State: state, Image: c.ImageID, HostsPath: files[0], HostnamePath: files[1], ResolvConfPath: files[2],
-		LogPath: filepath.Join(c.dataDir(), logName), Name: "/" + c.Name, RestartCount: c.restarts(), Driver: "overlay2",
+		Name: "/" + c.Name, RestartCount: c.restarts(), Driver: "overlay2",
 		Platform: "linux", ExecIDs: nil, HostConfig: &host, Config: &config, Mounts: c.mountPoints(), NetworkSettings: c.networkSettings(),
 		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
 			"LowerDir": strings.Join(c.Lowers, ":"), "UpperDir": places.WriteLayer, "WorkDir": filepath.Join(c.dataDir(), "rw/work"), "MergedDir": places.MergedView,
 		}},
 	}
-	if host.LogConfig.Type == "" {
-		host.LogConfig.Type = "json-file"
-	}
-	if host.LogConfig.Type == "none" {
-		out.LogPath = ""
+	host.LogConfig.Type = logging.Driver(host.LogConfig)
+	if cfg, err := c.logConfig(); err == nil {
+		out.LogPath = cfg.File
 	}
 	if size {
 		rw, all := c.sizes()

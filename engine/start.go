@@ -3,16 +3,12 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -160,7 +156,7 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	if err := atomicfile.WriteJSON(filepath.Join(bundle, "config.json"), spec, atomicfile.Fast); err != nil {
 		return nil, errs.Wrap("write bundle", err)
 	}
-	log, err := c.logOptions(filepath.Join(c.dataDir(), logName))
+	log, err := c.logConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -203,58 +199,6 @@ func (c *Container) stopTimeout() time.Duration {
 		return 10 * time.Second
 	}
 	return time.Duration(*c.StopTimeout) * time.Second
-}
-
-// logOptions reads the options of the log's driver, Docker's max-size, max-file, labels and env.
-func (c *Container) logOptions(file string) (*monitor.Log, error) {
-	config := &c.HostConfig.LogConfig
-	out := &monitor.Log{File: file}
-	if config.Type == "none" {
-		out.File = ""
-	}
-	if config.Type == "local" {
-		out.MaxSize, out.MaxFiles = 20<<20, 5 // Docker's defaults of this driver
-	}
-	for key, value := range config.Config {
-		var err error
-		switch key {
-		case "max-size":
-			if out.MaxSize, err = units.FromHumanSize(value); err == nil && out.MaxSize <= 0 && value != "-1" {
-				err = errors.New("max-size must be a positive number")
-			}
-		case "max-file":
-			if out.MaxFiles, err = strconv.Atoi(value); err == nil && out.MaxFiles < 1 {
-				err = errors.New("max-file cannot be less than 1")
-			}
-		case "labels", "env":
-			out.Attrs = c.logAttrs(key, value, out.Attrs)
-		case "mode", "max-buffer-size", "compress", "tag":
-		default:
-			err = fmt.Errorf("unknown log opt '%s' for json-file log driver", key)
-		}
-		if err != nil {
-			return nil, errs.New(errs.Invalid, "configure logs", err)
-		}
-	}
-	return out, nil
-}
-
-// logAttrs are labels or variables that are written with each line.
-func (c *Container) logAttrs(key, names string, attrs map[string]string) map[string]string {
-	if attrs == nil {
-		attrs = map[string]string{}
-	}
-	for _, name := range strings.Split(names, ",") {
-		if v, ok := c.Labels[name]; ok && key == "labels" {
-			attrs[name] = v
-		}
-		for _, e := range c.Env {
-			if n, v, _ := strings.Cut(e, "="); key == "env" && n == name {
-				attrs[name] = v
-			}
-		}
-	}
-	return attrs
 }
 
 // health translates the check; nil when there is none.

@@ -17,6 +17,7 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/listing"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/monitor/logs"
 )
 
 // A monitor that is killed takes nothing with it: what the next one must know lies in the container's running folder.
@@ -78,7 +79,7 @@ func (m *monitor) adopt() (ended *Exit, err error) {
 	m.status = *last
 	m.status.Since = 0
 	m.status.Takeovers++
-	if m.log, err = openLog(m.Log); err != nil {
+	if m.log, err = logs.Open(m.Log); err != nil {
 		return nil, err
 	}
 	if err := m.listen(); err != nil {

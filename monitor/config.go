@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/linux/cgroup"
+	"github.com/berth-containers/berth/monitor/logs"
 	"github.com/berth-containers/berth/network/dns"
 )
 
@@ -19,9 +20,9 @@ type Config struct {
 	Plan    *container.Plan `json:"plan"`
 	Overlay *Overlay        `json:"overlay,omitempty"` // nil: the plan's root as it is
 
-	Log       Log  `json:"log"`
-	OpenStdin bool `json:"openStdin,omitempty"` // the program can be written to
-	StdinOnce bool `json:"stdinOnce,omitempty"` // and its input ends when the first writer leaves
+	Log       logs.Config `json:"log"`
+	OpenStdin bool        `json:"openStdin,omitempty"` // the program can be written to
+	StdinOnce bool        `json:"stdinOnce,omitempty"` // and its input ends when the first writer leaves
 
 	StopSignal  int           `json:"stopSignal"`
 	StopTimeout time.Duration `json:"stopTimeout"`       // before SIGKILL; negative: never
@@ -49,14 +50,6 @@ type Overlay struct {
 	Volatile bool     `json:"volatile,omitempty"` // nothing of it survives the container
 	// Mapped says that the files keep the image's owners, seen through the id maps of the container's user namespace.
 	Mapped bool `json:"mapped,omitempty"`
-}
-
-// Log says what is kept of the output.
-type Log struct {
-	File     string            `json:"file,omitempty"` // "": nothing
-	MaxSize  int64             `json:"maxSize,omitempty"`
-	MaxFiles int               `json:"maxFiles,omitempty"`
-	Attrs    map[string]string `json:"attrs,omitempty"` // written with each line
 }
 
 // Restart is when an ended container is started again.

@@ -3,7 +3,7 @@
 // The engine prepares everything, starts the monitor in a session of its own (Launch), and hears from it once: running,
 // or why not. From then on no process of Berth is needed but this one, and it ends with its container:
 //
-//	log file, pipes or a terminal                   logfile.go, stdio.go
+//	pipes or a terminal; their log                  stdio.go, package logs
 //	union mount, create, start                      monitor.go, with package container
 //	who it is, for everybody who asks               status.go: status.json
 //	attach, signals, stop, exec, pause, update      control.go: a Unix socket, with the frames of wire.go

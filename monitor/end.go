@@ -28,6 +28,7 @@ func (m *monitor) finish(exit *Exit) {
 	if m.control != nil {
 		m.control.Close()
 	}
+	m.log.Close()
 	m.Undo.Run()
 	m.leave()
 	for _, path := range m.Remove {

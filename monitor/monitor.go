@@ -21,13 +21,14 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/monitor/logs"
 	"github.com/berth-containers/berth/network/dns"
 )
 
 type monitor struct {
 	Config
 	hub      hub
-	log      *logFile
+	log      *logs.Writer
 	control  *os.File          // the listening socket
 	observer *os.File          // nil: nobody looks
 	held     []*os.File        // until the end
@@ -117,7 +118,7 @@ func Main() int {
 
 // begin is the first start. Whoever asked for it is attached before the program runs, so that no output is missed.
 func (m *monitor) begin() (err error) {
-	if m.log, err = openLog(m.Log); err != nil {
+	if m.log, err = logs.Open(m.Log); err != nil {
 		return err
 	}
 	if err := m.listen(); err != nil {
@@ -256,7 +257,7 @@ func (m *monitor) mountRoot() (*mount.Tree, error) {
 // copyOutput begins to take what the program writes. Until then it waits in the pipes.
 func (m *monitor) copyOutput() {
 	m.life.io.copyTo(func(kind byte, b []byte) {
-		m.log.write(kind, b[headerSize:])
+		m.log.Write(kind, b[headerSize:])
 		m.hub.send(kind, b)
 	})
 }
@@ -351,7 +352,7 @@ func (m *monitor) awaitEnd() *Exit {
 		l.exit.Error = err.Error()
 	}
 	l.io.drain(2 * time.Second)
-	m.log.finish()
+	m.log.Finish()
 	return &l.exit
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/monitor/logs"
 )
 
 // Most containers are idle most of the time, and each has a monitor. What a start, or an exec, has needed of memory does
@@ -34,7 +35,7 @@ const handoffNotice = "BERTH_HANDOFF="
 // handoff is what a resting monitor knows. Descriptors are numbers; -1 is none.
 type handoff struct {
 	ID, Dir  string
-	Log      Log
+	Log      logs.Config
 	Partial  map[byte][]byte `json:",omitempty"` // output that is not yet a line
 	Names    *Names          `json:",omitempty"`
 	PidFD    int
@@ -85,6 +86,10 @@ func (m *monitor) tryRest() {
 	if m.busy > 0 || l == nil || l.c == nil || l.over || m.stopped || m.gone {
 		return
 	}
+	if m.log.Busy() {
+		m.rest.Reset(idle)
+		return
+	}
 	if m.Health != nil || m.Timeout > 0 { // there is always something to do
 		debug.FreeOSMemory()
 		return
@@ -112,9 +117,7 @@ func (m *monitor) becomeFresh(l *life) error {
 	for _, f := range m.held {
 		h.Held = append(h.Held, number(f))
 	}
-	if m.log != nil {
-		h.Partial = m.log.partial
-	}
+	h.Partial = m.log.Pending()
 	b, err := json.Marshal(&h)
 	if err != nil {
 		return err
@@ -188,12 +191,10 @@ func sleep(h *handoff) int {
 	m := newMonitor()
 	m.ID, m.Dir, m.Log, m.Names = h.ID, h.Dir, h.Log, h.Names
 	var err error
-	if m.log, err = openLog(m.Log); err != nil {
+	if m.log, err = logs.Open(m.Log); err != nil {
 		return 1
 	}
-	if m.log != nil && h.Partial != nil {
-		m.log.partial = h.Partial
-	}
+	m.log.Resume(h.Partial)
 	m.control = file(h.Control, "control socket")
 	for _, fd := range h.Held {
 		m.held = append(m.held, file(fd, "held"))

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/monitor/logs"
 )
 
 // A connection carries frames: one byte of kind, four bytes of length (big endian), so many bytes.
@@ -29,8 +30,8 @@ const (
 	frameStdinEnd = 'e'
 	frameResize   = 'w' // Size
 	frameReply    = 'y' // from the monitor, once: Reply
-	frameStdout   = 'o'
-	frameStderr   = 'r'
+	frameStdout   = logs.Stdout
+	frameStderr   = logs.Stderr
 	frameEnd      = 'x' // Exit; the last one
 
 	headerSize = 5

@@ -106,7 +106,11 @@ func (v *evidence) readEvents(e *engine.Engine) error {
 
 func (v *evidence) readLog() {
 	var out bytes.Buffer
-	if v.c.Logs(engine.LogOptions{Stdout: true, Stderr: true, Tail: logLines}, &out, &out) != nil {
+	keep := func(l *engine.LogEntry) error {
+		_, err := out.Write(l.Log)
+		return err
+	}
+	if v.c.Logs(engine.LogOptions{Stdout: true, Stderr: true, Tail: logLines}, keep) != nil {
 		return // a driver that cannot be read
 	}
 	if text := strings.TrimRight(out.String(), "\n"); text != "" {
