@@ -184,8 +184,9 @@ func newRename(a *app) *cobra.Command {
 }
 
 func newWait(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "wait CONTAINER [CONTAINER...]", Short: "Block until one or more containers stop, then print their exit codes", Args: minArgs(1),
+	condition := engine.NotRunning
+	cmd := &cobra.Command{
+		Use: "wait [OPTIONS] CONTAINER [CONTAINER...]", Short: "Block until one or more containers stop, then print their exit codes", Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := a.open()
 			if err != nil {
@@ -196,7 +197,7 @@ func newWait(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				exit, err := c.Wait()
+				exit, err := c.WaitFor(cmd.Context(), condition)
 				if err == nil {
 					fmt.Fprintln(a.out, exit.Code)
 				}
@@ -204,6 +205,8 @@ func newWait(a *app) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&condition, "condition", condition, "What to wait for: not-running, next-exit, removed")
+	return cmd
 }
 
 func newAttach(a *app) *cobra.Command {

@@ -192,6 +192,7 @@ func (a *app) run(f *runFlags, args []string) error {
 	narrator.end()
 	if f.detach {
 		fmt.Fprintln(a.out, c.ID)
+		a.sayBoot(&f.h.RestartPolicy)
 		return nil
 	}
 	return a.follow(c, session, f.c.Tty, f.c.AttachStdin, f.sigProxy)

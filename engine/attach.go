@@ -52,7 +52,7 @@ func detachKeys(keys string) ([]byte, error) {
 // lostExit is the end of a container whose monitor went away: what it has written, or what is found.
 func (c *Container) lostExit(cause error) (*Exit, error) {
 	exit := new(Exit)
-	if atomicfile.ReadJSON(filepath.Join(c.dataDir(), exitFile), exit) == nil {
+	if atomicfile.ReadJSON(filepath.Join(c.dataDir(), exitFile), exit) == nil && !exit.Unseen {
 		return exit, nil
 	}
 	c.repair()

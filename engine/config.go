@@ -87,6 +87,7 @@ type ExecConfig struct {
 type StopOptions struct {
 	Signal  string         // "": the container's stop signal
 	Timeout *time.Duration // before SIGKILL; nil: the container's, 10 s by default; negative: never
+	By      string         // who asks: "shutdown" is not the user's wish, and "" is
 }
 
 // RemoveOptions of [Container.Remove].

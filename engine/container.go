@@ -236,7 +236,18 @@ func (c *Container) now() (status *monitor.Status, exit *Exit, orphan bool) {
 	if atomicfile.ReadJSON(filepath.Join(c.dataDir(), exitFile), exit) != nil {
 		exit = nil
 	}
+	if exit != nil && exit.Unseen {
+		exit.FinishedAt = c.lastSign(exit.StartedAt)
+	}
 	return nil, exit, orphan
+}
+
+// lastSign is when a container whose end nobody saw was last known to live: its output was written then.
+func (c *Container) lastSign(began time.Time) time.Time {
+	if fi, err := os.Stat(filepath.Join(c.dataDir(), logName)); err == nil && fi.ModTime().After(began) {
+		return fi.ModTime().UTC()
+	}
+	return began
 }
 
 // Running reports whether the container's program runs, paused or not.

@@ -169,6 +169,7 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 		StopSignal: int(c.stopSignal()), StopTimeout: c.stopTimeout(), Timeout: c.Timeout,
 		Restart: monitor.Restart{Policy: string(c.HostConfig.RestartPolicy.Name), Retries: c.HostConfig.RestartPolicy.MaximumRetryCount},
 		Health:  c.health(),
+		Begun:   filepath.Join(c.dataDir(), exitFile),
 		Exit:    filepath.Join(c.dataDir(), exitFile),
 		Journal: c.journal(),
 		Undo:    monitor.Undo{Files: attachment.Undo.Files, Batches: attachment.Undo.Batches},

@@ -24,7 +24,7 @@ func (c *Container) Stop(o StopOptions) error {
 		}
 		sig = int(s)
 	}
-	err := c.askAndWait(monitor.Request{Op: "stop", Signal: sig, Timeout: o.Timeout})
+	err := c.askAndWait(monitor.Request{Op: "stop", Signal: sig, Timeout: o.Timeout, By: o.By})
 	if errs.Is(err, errs.Conflict) {
 		return errs.Text(errs.NotModified, "container "+c.ID+" is already stopped")
 	}

@@ -110,7 +110,7 @@ func (m *monitor) adoptLife() (ended *Exit, err error) {
 	}
 	if err != nil { // what it has said of its end counts, if there is something
 		ended = &Exit{}
-		if atomicfile.ReadJSON(m.Exit, ended) != nil {
+		if atomicfile.ReadJSON(m.Exit, ended) != nil || ended.Unseen {
 			*ended = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), StartedAt: m.status.StartedAt, FinishedAt: time.Now().UTC(),
 				Error: ErrLost.Error()}
 			m.tellEnd(ended)

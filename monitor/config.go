@@ -35,7 +35,8 @@ type Config struct {
 
 	Journal *Journal `json:"journal,omitempty"` // nil: nobody is told what happens
 
-	Exit   string   `json:"exit,omitempty"`   // file that tells the end; "": nobody will ask
+	Begun  string   `json:"begun"`            // file that tells of the program's begin, until its end is told there
+	Exit   string   `json:"exit,omitempty"`   // file that tells the end, the same; "": nobody will ask
 	Undo   Undo     `json:"undo"`             // whatever happens
 	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order
 
@@ -91,9 +92,10 @@ type Exit struct {
 	StartedAt  time.Time `json:"started,omitzero"`
 	FinishedAt time.Time `json:"finished"`
 	Restarts   int       `json:"restarts,omitempty"`
-	By         string    `json:"by,omitempty"`    // who asked for the end: stop, kill, health, timeout; "": nobody
-	Error      string    `json:"error,omitempty"` // why it could not start
-	Pid        int       `json:"pid,omitempty"`   // on the host, of the program
+	By         string    `json:"by,omitempty"`     // who asked for the end: stop, kill, health, timeout, shutdown; "": nobody
+	Error      string    `json:"error,omitempty"`  // why it could not start
+	Pid        int       `json:"pid,omitempty"`    // on the host, of the program
+	Unseen     bool      `json:"unseen,omitempty"` // nobody saw the end: this was written at the begin, for the case that the host goes down
 
 	Marks *cgroup.Marks `json:"marks,omitempty"` // what its control group has seen; nil when nobody will ask
 }

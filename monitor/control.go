@@ -3,6 +3,7 @@
 package monitor
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -127,7 +128,7 @@ func (m *monitor) attend(conn *Conn, r Request) {
 // do makes what is over with its reply.
 func (m *monitor) do(r Request) error {
 	if r.Op == "stop" {
-		return m.stop(r.Signal, r.Timeout, "stop")
+		return m.stop(r.Signal, r.Timeout, cmp.Or(r.By, "stop"))
 	}
 	m.mu.Lock()
 	between := m.life == nil && m.status.Phase == Restarting

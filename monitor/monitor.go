@@ -280,9 +280,22 @@ func (m *monitor) start() error {
 	if err := m.publish(); err != nil {
 		return err
 	}
+	m.keepBegin(&l.exit)
 	m.tell("start")
 	go m.watchHealth(l)
 	return nil
+}
+
+// unseenCode is the exit code of a program whose end nobody saw, as Docker's.
+const unseenCode = 255
+
+// keepBegin writes down that the program runs, where its end is written later: after the host went down it is known that
+// it did.
+func (m *monitor) keepBegin(exit *Exit) {
+	if m.Begun != "" {
+		_ = atomicfile.WriteJSON(m.Begun, &Exit{Code: unseenCode, StartedAt: exit.StartedAt, FinishedAt: exit.StartedAt, Restarts: m.status.Restarts,
+			Error: "the host went down", Unseen: true}, atomicfile.Fast)
+	}
 }
 
 // abandon ends a created container whose start has failed.

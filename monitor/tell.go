@@ -43,7 +43,7 @@ func (m *monitor) tellEnd(exit *Exit) {
 	}
 	lasted := exit.FinishedAt.Sub(exit.StartedAt) / time.Second
 	m.tell("die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(int64(lasted), 10))
-	if exit.By == "stop" || exit.By == "timeout" {
+	if exit.By == "stop" || exit.By == "timeout" || exit.By == "shutdown" {
 		m.tell("stop")
 	}
 }

@@ -50,6 +50,7 @@ type Request struct {
 
 	Signal  int            `json:"signal,omitempty"`  // signal, stop
 	Timeout *time.Duration `json:"timeout,omitempty"` // stop; nil: the container's
+	By      string         `json:"by,omitempty"`      // stop: who asks; "": stop
 
 	Resources *specs.LinuxResources `json:"resources,omitempty"` // update
 	Restart   *Restart              `json:"restart,omitempty"`   // update

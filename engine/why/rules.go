@@ -113,7 +113,7 @@ func checkCommand(v *evidence) []string {
 
 // stopped is an end that somebody asked Berth for.
 func stopped(v *evidence) *finding {
-	who := map[string]string{"stop": "`berth stop`", "kill": "`berth kill`", "timeout": "its --timeout"}[v.exit.By]
+	who := map[string]string{"stop": "`berth stop`", "kill": "`berth kill`", "timeout": "its --timeout", "shutdown": "the host's shutdown (`berth boot stop`)"}[v.exit.By]
 	if who == "" {
 		return nil
 	}
@@ -149,6 +149,8 @@ func kernelKill(v *evidence) *finding {
 // killedByOthers is SIGKILL, and Berth has not sent it.
 func killedByOthers(v *evidence) *finding {
 	switch {
+	case v.exit.Unseen:
+		return &finding{certainty: Certain, verdict: "It ran when the host went down, and nobody saw its end.", fix: []string{"berth boot install, and --restart unless-stopped: then it is started with the host"}}
 	case v.exit.Error != "" && v.exit.Code == 128+int(unix.SIGKILL) && v.exit.Marks == nil:
 		return &finding{certainty: Certain, verdict: "It ended while it had no monitor, because that was killed or the host was restarted; how is not known."}
 	case v.exit.Signal == int(unix.SIGKILL):
