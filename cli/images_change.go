@@ -63,10 +63,6 @@ func newRemoveImage(a *app) *cobra.Command {
 	return cmd
 }
 
-func newImagePrune(a *app) *cobra.Command {
-	return a.pruneCommand("Images", "WARNING! This will remove all dangling images.", (*engine.Engine).PruneImages)
-}
-
 // historyRow is a line of `history`.
 type historyRow struct{ ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment string }
 

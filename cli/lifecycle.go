@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -229,42 +228,5 @@ func newAttach(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&noStdin, "no-stdin", false, "Do not attach STDIN")
 	cmd.Flags().BoolVar(&proxy, "sig-proxy", true, "Proxy all received signals to the process")
 	cmd.Flags().StringVar(&keys, "detach-keys", "", "Override the key sequence for detaching a container")
-	return cmd
-}
-
-func newContainerPrune(a *app) *cobra.Command {
-	force := false
-	var filters listFlag
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove all stopped containers", Args: noArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !force && !a.confirm("WARNING! This will remove all stopped containers.") {
-				return errors.New("canceled")
-			}
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			f, err := parseFilters(filters)
-			if err != nil {
-				return err
-			}
-			ids, freed, err := e.PruneContainers(f)
-			if err != nil {
-				return err
-			}
-			if len(ids) > 0 {
-				fmt.Fprintln(a.out, "Deleted Containers:")
-				for _, id := range ids {
-					fmt.Fprintln(a.out, id)
-				}
-				fmt.Fprintln(a.out)
-			}
-			fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(freed))
-			return nil
-		},
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().Var(&filters, "filter", "Provide filter values (e.g. \"until=<timestamp>\")")
 	return cmd
 }

@@ -123,13 +123,6 @@ func newNetworkRemove(a *app) *cobra.Command {
 	return cmd
 }
 
-func newNetworkPrune(a *app) *cobra.Command {
-	return a.pruneCommand("Networks", "WARNING! This will remove all custom networks not used by at least one container.", func(e *engine.Engine, f engine.Filters) ([]string, int64, error) {
-		names, err := e.PruneNetworks(f)
-		return names, -1, err
-	})
-}
-
 func newNetworkConnect(a *app) *cobra.Command {
 	var aliases listFlag
 	ip, ip6 := "", ""

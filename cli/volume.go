@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,48 +32,6 @@ func (a *app) onEach(use, short string, do func(e *engine.Engine, name string) e
 			})
 		},
 	}
-}
-
-// pruneCommand makes a prune of one kind of objects.
-func (a *app) pruneCommand(what, warning string, prune func(e *engine.Engine, f engine.Filters) (names []string, freed int64, err error)) *cobra.Command {
-	force, all := false, false
-	var filters listFlag
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove unused " + strings.ToLower(what), Args: noArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !force && !a.confirm(warning) {
-				return errors.New("canceled")
-			}
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			f, err := parseFilters(filters)
-			if err != nil {
-				return err
-			}
-			if all {
-				f["all"] = []string{"true"}
-			}
-			names, freed, err := prune(e, f)
-			if err != nil {
-				return err
-			}
-			if len(names) > 0 {
-				fmt.Fprintf(a.out, "Deleted %s:\n%s\n\n", what, strings.Join(names, "\n"))
-			}
-			if freed >= 0 {
-				fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(freed))
-			}
-			return nil
-		},
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	if what == "Volumes" || what == "Images" {
-		cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused "+strings.ToLower(what))
-	}
-	cmd.Flags().Var(&filters, "filter", "Provide filter values (e.g. \"label=<label>\")")
-	return cmd
 }
 
 func newVolumeCreate(a *app) *cobra.Command {
@@ -167,8 +124,4 @@ func newVolumeRemove(a *app) *cobra.Command {
 	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of one or more volumes")
 	return cmd
-}
-
-func newVolumePrune(a *app) *cobra.Command {
-	return a.pruneCommand("Volumes", "WARNING! This will remove anonymous local volumes not used by at least one container.", (*engine.Engine).PruneVolumes)
 }

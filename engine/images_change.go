@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/berth-containers/berth/image"
-	"github.com/berth-containers/berth/internal/errs"
 )
 
 // Tag gives an image a further name.
@@ -66,44 +65,6 @@ func (e *Engine) treesInUse() (out []string) {
 		out = append(out, c.Lowers...)
 	}
 	return out
-}
-
-// PruneImages removes images without a name, or with the filter all=true those that no container has, and everything
-// that nothing refers to any more.
-func (e *Engine) PruneImages(f Filters) (removed []string, freed int64, err error) {
-	if err := checkFilters(f, "all", "dangling", "label", "label!", "until"); err != nil {
-		return nil, 0, err
-	}
-	until, err := untilFilter(f)
-	if err != nil {
-		return nil, 0, err
-	}
-	all := slices.Contains(f["all"], "true") || slices.Contains(f["dangling"], "false")
-	list, err := e.images.List()
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, img := range list {
-		if len(e.imageUsers(img.ID)) > 0 || !all && len(img.Names) > 0 || !until.IsZero() && img.Created.After(until) || !matchLabels(img.Config.Config.Labels, f["label"]) {
-			continue
-		}
-		r, err := e.RemoveImage(img.ID, true)
-		if err != nil {
-			if errs.Is(err, errs.Conflict) {
-				continue
-			}
-			return removed, freed, err
-		}
-		freed += img.Size
-		for _, name := range r.Untagged {
-			removed = append(removed, "untagged: "+name)
-		}
-		for _, id := range r.Deleted {
-			removed = append(removed, "deleted: "+id)
-		}
-	}
-	_, more, err := e.images.Collect(e.treesInUse())
-	return removed, freed + more, err
 }
 
 // History tells how an image was made, the newest step first.

@@ -121,36 +121,6 @@ func (e *Engine) RemoveNetwork(name string) error {
 	return err
 }
 
-// PruneNetworks removes networks that no container is in or wants to be in.
-func (e *Engine) PruneNetworks(f Filters) ([]string, error) {
-	if err := checkFilters(f, "label", "label!", "until"); err != nil {
-		return nil, err
-	}
-	until, err := untilFilter(f)
-	if err != nil {
-		return nil, err
-	}
-	all, err := e.networks.List()
-	if err != nil {
-		return nil, err
-	}
-	containers, err := e.all()
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, n := range all {
-		wanted := slices.ContainsFunc(containers, func(c *Container) bool { return c.inNetwork(n.Name) || c.inNetwork(n.ID) })
-		if n.Name == network.DefaultName || wanted || !matchLabels(n.Labels, f["label"]) || !until.IsZero() && n.Created.After(until) {
-			continue
-		}
-		if e.RemoveNetwork(n.Name) == nil {
-			out = append(out, n.Name)
-		}
-	}
-	return out, nil
-}
-
 // Connect puts a container into a further network: at once if it runs, and at each start.
 func (c *Container) Connect(name string, s *docker.EndpointSettings) error {
 	n, err := c.e.networks.Get(name)

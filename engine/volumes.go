@@ -50,28 +50,6 @@ func (e *Engine) Volume(name string) (*volume.Volume, error) { return e.volumes.
 // RemoveVolume deletes a volume that no container has.
 func (e *Engine) RemoveVolume(name string) error { return e.volumes.Remove(name, e.exists) }
 
-// PruneVolumes removes volumes that no container has: anonymous ones, or with the filter all=true every one.
-func (e *Engine) PruneVolumes(f Filters) (names []string, freed int64, err error) {
-	if err := checkFilters(f, "all", "label", "label!"); err != nil {
-		return nil, 0, err
-	}
-	all := slices.Contains(f["all"], "true") || slices.Contains(f["all"], "1")
-	unused, err := e.volumes.Unused(all, e.exists)
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, v := range unused {
-		if !matchLabels(v.Labels, f["label"]) || len(f["label!"]) > 0 && matchLabels(v.Labels, f["label!"]) {
-			continue
-		}
-		size := layer.Size(v.Mountpoint)
-		if err := e.RemoveVolume(v.Name); err == nil {
-			names, freed = append(names, v.Name), freed+size
-		}
-	}
-	return names, freed, nil
-}
-
 // RenameVolume gives a volume that no container has another name.
 func (e *Engine) RenameVolume(name, to string) error { return e.volumes.Rename(name, to, e.exists) }
 
