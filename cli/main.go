@@ -47,7 +47,7 @@ func commands() []entry {
 		{"anatomy", newAnatomy}, {"container anatomy", newAnatomy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
 		{"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
-		{"events", newEvents}, {"stats", newStats}, {"top", newTop}, {"update", newUpdate},
+		{"events", newEvents}, {"stats", newStats}, {"top", newTop}, {"update", newUpdate}, {"set", newSet}, {"container set", newSet},
 		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},
 		{"container top", newTop}, {"container update", newUpdate},
 		{"image tag", newTag}, {"image rm", newRemoveImage}, {"image history", newHistory}, {"image save", newSave}, {"image load", newLoad}, {"image prune", newImagePrune},

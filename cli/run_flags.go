@@ -338,7 +338,7 @@ func pairs(list []string) map[string]string {
 	return out
 }
 
-func (f *runFlags) useRest() error {
+func (f *runFlags) useRestart() error {
 	name, count, counted := strings.Cut(f.restart, ":")
 	f.h.RestartPolicy.Name = docker.RestartPolicyMode(name)
 	if counted {
@@ -347,6 +347,13 @@ func (f *runFlags) useRest() error {
 			return invalid("invalid restart policy format: maximum retry count must be an integer")
 		}
 		f.h.RestartPolicy.MaximumRetryCount = n
+	}
+	return nil
+}
+
+func (f *runFlags) useRest() error {
+	if err := f.useRestart(); err != nil {
+		return err
 	}
 	if f.flags.Changed("restart") && f.h.AutoRemove && !f.h.RestartPolicy.IsNone() {
 		return invalid("conflicting options: cannot specify both --restart and --rm")

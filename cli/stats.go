@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	docker "github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
 	"github.com/docker/go-units"
@@ -159,31 +158,11 @@ func (a *app) showProcesses(pids []int, options []string) error {
 func newUpdate(a *app) *cobra.Command {
 	f := &runFlags{}
 	cmd := a.forEach("update", "Update configuration of one or more containers", nil)
-	fs := cmd.Flags()
-	f.flags, f.h = fs, &f.c.HostConfig
-	fs.VarP(&f.memory, "memory", "m", "Memory limit")
-	fs.Var(&f.memorySwap, "memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
-	fs.Var(&f.memoryReservation, "memory-reservation", "Memory soft limit")
-	fs.Var(&f.cpus, "cpus", "Number of CPUs")
-	fs.Int64VarP(&f.h.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
-	fs.Int64Var(&f.h.CPUPeriod, "cpu-period", 0, "Limit CPU CFS (Completely Fair Scheduler) period")
-	fs.Int64Var(&f.h.CPUQuota, "cpu-quota", 0, "Limit CPU CFS (Completely Fair Scheduler) quota")
-	fs.Int64Var(&f.h.CPURealtimePeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds")
-	fs.Int64Var(&f.h.CPURealtimeRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds")
-	fs.StringVar(&f.h.CpusetCpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
-	fs.StringVar(&f.h.CpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
-	fs.Uint16Var(&f.h.BlkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)")
-	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
-	fs.StringVar(&f.restart, "restart", "", "Restart policy to apply when a container exits")
+	f.registerLimits(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := f.useLimits(); err != nil {
+		o, err := f.updateOptions()
+		if err != nil {
 			return err
-		}
-		o := engine.UpdateOptions{Resources: f.h.Resources}
-		if f.restart != "" {
-			name, count, _ := strings.Cut(f.restart, ":")
-			o.RestartPolicy.Name = docker.RestartPolicyMode(name)
-			o.RestartPolicy.MaximumRetryCount, _ = strconv.Atoi(count)
 		}
 		e, err := a.open()
 		if err != nil {

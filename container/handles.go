@@ -107,3 +107,30 @@ func mapsOf(uids, gids []namespace.IDMap, have map[string]*os.File) (*os.File, e
 	}
 	return f, err
 }
+
+// OpenMount makes one of the plan's mounts for a container that runs already: attached nowhere, with its attributes.
+func (p *Plan) OpenMount(destination string) (*mount.Tree, error) {
+	for i := range p.Mounts {
+		m := &p.Mounts[i]
+		if m.Destination != destination {
+			continue
+		}
+		o, err := mount.ParseOptions(m.Options)
+		if err != nil {
+			return nil, err
+		}
+		if m.Type != "bind" {
+			return mount.Filesystem(m.Type, m.Type, o)
+		}
+		tree, err := p.openBind(m, map[string]*os.File{})
+		if err != nil {
+			return nil, errs.Wrap("mount "+m.Source+" on "+m.Destination, err)
+		}
+		if err := tree.SetAttr(o); err != nil {
+			tree.Close()
+			return nil, err
+		}
+		return tree, nil
+	}
+	return nil, errs.Text(errs.NotFound, "no mount on "+destination)
+}

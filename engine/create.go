@@ -75,7 +75,7 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 	if err := c.findIDRange(); err != nil {
 		return nil, err
 	}
-	if err := c.findMounts(img); err != nil {
+	if err := c.findMounts(); err != nil {
 		return nil, err
 	}
 	for i := range c.Secrets {

@@ -9,23 +9,21 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	docker "github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
-	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 )
 
 // findMounts collects what is to be mounted, makes the volumes that are not there, and fills the empty ones.
-func (c *Container) findMounts(img *image.Image) error {
+func (c *Container) findMounts() error {
+	have := len(c.Mounts) // a container that is changed has some
 	if err := c.mountsFromOthers(); err != nil {
 		return err
 	}
@@ -61,6 +59,10 @@ func (c *Container) findMounts(img *image.Image) error {
 			return err
 		}
 	}
+	fresh := map[string]bool{}
+	for _, m := range c.Mounts[have:] {
+		fresh[m.Destination] = true
+	}
 	slices.SortStableFunc(c.Mounts, func(a, b mountpoint.Point) int { // what lies below something is mounted after it
 		if n := strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/"); n != 0 {
 			return n
@@ -68,11 +70,14 @@ func (c *Container) findMounts(img *image.Image) error {
 		return strings.Compare(a.Destination, b.Destination)
 	})
 	for i := range c.Mounts {
+		if !fresh[c.Mounts[i].Destination] {
+			continue
+		}
 		if err := c.fillVolume(&c.Mounts[i]); err != nil {
 			return err
 		}
 	}
-	return c.settleOwners()
+	return c.settleOwners(fresh)
 }
 
 func (c *Container) mountAt(destination string) *mountpoint.Point {
@@ -84,66 +89,27 @@ func (c *Container) mountAt(destination string) *mountpoint.Point {
 	return nil
 }
 
-// parseMount reads a --mount.
+// parseMount reads a --mount; a volume with a driver's options is made, an image is looked up.
 func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
-	m := mountpoint.Point{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly, IDMap: c.MountOwners[in.Target].IDMap, Own: c.MountOwners[in.Target].Own}
-	bad := func(format string, args ...any) (mountpoint.Point, error) {
-		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid mount config for type %q: ", in.Type)+fmt.Sprintf(format, args...))
-	}
-	if in.Target == "" {
-		return bad("field Target must not be empty")
-	}
-	if err := mountpoint.CheckDestination(in.Target, in.Target); err != nil {
+	m, err := mountpoint.Parse(in, c.MountOwners[in.Target])
+	if err != nil {
 		return m, err
 	}
-	switch in.Type {
-	case docker.TypeBind:
-		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
-			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
+	if o := in.VolumeOptions; m.Type == docker.TypeVolume && o != nil && m.Name != "" && (o.DriverConfig != nil || len(o.Labels) > 0) {
+		var options map[string]string
+		if o.DriverConfig != nil {
+			options = o.DriverConfig.Options
 		}
-		if o := in.BindOptions; o != nil {
-			m.Propagation = o.Propagation
-			m.TopReadonly = o.ReadOnlyNonRecursive
-			if o.NonRecursive {
-				m.Options = append(m.Options, "bind")
-			}
+		if _, err := c.e.volumes.Create(m.Name, o.Labels, options); err != nil {
+			return m, err
 		}
-	case mountpoint.TypeOverlay:
-		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
-			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
-		}
-	case docker.TypeVolume:
-		m.Name = in.Source
-		if o := in.VolumeOptions; o != nil {
-			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
-			if o.DriverConfig != nil && m.Name != "" {
-				if _, err := c.e.volumes.Create(m.Name, o.Labels, o.DriverConfig.Options); err != nil {
-					return m, err
-				}
-			}
-		}
-	case docker.TypeTmpfs:
-		if in.Source != "" {
-			return bad("field Source must not be specified")
-		}
-		var own []string
-		if o := in.TmpfsOptions; o != nil {
-			if o.SizeBytes > 0 {
-				own = append(own, "size="+strconv.FormatInt(o.SizeBytes, 10))
-			}
-			if o.Mode != 0 {
-				own = append(own, "mode="+strconv.FormatUint(uint64(o.Mode&0o7777), 8))
-			}
-		}
-		m.Options = mountpoint.TmpfsOptions(own)
-	case docker.TypeImage:
+	}
+	if m.Type == docker.TypeImage {
 		img, err := c.e.resolve(in.Source)
 		if err != nil {
 			return m, err
 		}
-		m.Image, m.RW, m.Source = img.ID, false, in.Source
-	default:
-		return bad("mount type unknown")
+		m.Image = img.ID
 	}
 	return m, nil
 }
@@ -252,6 +218,35 @@ func (c *Container) fillVolume(m *mountpoint.Point) error {
 		}
 		return mount.CopyAttributes(folder, data)
 	})
+}
+
+// settleOwners decides whose the files of mounts are.
+func (c *Container) settleOwners(fresh map[string]bool) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	u, _, err := c.findUser(c.Process.User, c.HostConfig.GroupAdd)
+	if err != nil {
+		return nil // the start says it, as without mounts
+	}
+	user := mountpoint.User{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids}
+	if c.IDRange != nil {
+		user.Range = (*mountpoint.Range)(c.IDRange)
+	}
+	for i := range c.Mounts {
+		if !fresh[c.Mounts[i].Destination] {
+			continue
+		}
+		v, err := c.e.volumes.Get(c.Mounts[i].Name)
+		note, err := c.Mounts[i].Settle(&user, err == nil && v.Options["device"] == "")
+		if err != nil {
+			return err
+		}
+		if note != "" {
+			c.Notes = append(c.Notes, note)
+		}
+	}
+	return nil
 }
 
 func emptyFolder(dir string) bool {

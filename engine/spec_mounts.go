@@ -137,7 +137,7 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 		}
 		out.Source = v.Mountpoint
 		if m.Subpath != "" {
-			if out.Source, err = subpath(v.Mountpoint, m.Subpath); err != nil {
+			if out.Source, err = mountpoint.Subpath(v.Mountpoint, m.Subpath); err != nil {
 				return out, err
 			}
 			out.Options = []string{mount.NoSymlinks}
@@ -215,23 +215,4 @@ func (c *Container) overlayMount(m *mountpoint.Point) (specs.Mount, error) {
 		out.Options = append(out.Options, "ro")
 	}
 	return out, nil
-}
-
-// subpath finds a folder or file inside of a volume. What is in a volume was written by containers: a link in it must
-// not lead out (CVE-2017-1002101).
-func subpath(volume, below string) (string, error) {
-	if filepath.IsAbs(below) || !filepath.IsLocal(below) {
-		return "", errs.Text(errs.Invalid, "subpath must be a relative path within the volume")
-	}
-	root, err := mount.OpenRoot(volume)
-	if err != nil {
-		return "", err
-	}
-	defer root.Close()
-	f, err := root.Open(below, unix.O_PATH)
-	if err != nil {
-		return "", errs.New(errs.Invalid, "cannot access path "+below+" in volume", err)
-	}
-	defer f.Close()
-	return os.Readlink(mount.HandlePath(f))
 }

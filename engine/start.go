@@ -148,13 +148,9 @@ func (c *Container) connect() (*network.Attachment, error) {
 // monitorConfig is all that the monitor is told.
 func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachment) (*monitor.Config, error) {
 	bundle := filepath.Join(c.runDir(), "bundle")
-	plan, err := container.NewPlan(spec, bundle)
+	plan, err := c.plan(spec, bundle)
 	if err != nil {
 		return nil, err
-	}
-	plan.Process.Reaper = c.HostConfig.Init != nil && *c.HostConfig.Init
-	if err := atomicfile.WriteJSON(filepath.Join(bundle, "config.json"), spec, atomicfile.Fast); err != nil {
-		return nil, errs.Wrap("write bundle", err)
 	}
 	log, err := c.logConfig()
 	if err != nil {
@@ -182,6 +178,16 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 		cfg.Exit, cfg.Remove = "", c.traces()
 	}
 	return cfg, nil
+}
+
+// plan reduces the specification, and keeps it in the bundle.
+func (c *Container) plan(spec *specs.Spec, bundle string) (*container.Plan, error) {
+	plan, err := container.NewPlan(spec, bundle)
+	if err != nil {
+		return nil, err
+	}
+	plan.Process.Reaper = c.HostConfig.Init != nil && *c.HostConfig.Init
+	return plan, errs.Wrap("write bundle", atomicfile.WriteJSON(filepath.Join(bundle, "config.json"), spec, atomicfile.Fast))
 }
 
 // traces are the files and folders of a container that goes with its end, its name last: until then the name is taken.

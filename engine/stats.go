@@ -124,29 +124,7 @@ type UpdateOptions struct {
 
 // Update changes limits and the restart policy, of a running container at once. What is zero stays.
 func (c *Container) Update(o UpdateOptions) error {
-	merged := c.HostConfig.Resources
-	r := &o.Resources
-	for _, n := range []struct{ to, from *int64 }{
-		{&merged.Memory, &r.Memory}, {&merged.MemorySwap, &r.MemorySwap}, {&merged.MemoryReservation, &r.MemoryReservation}, {&merged.NanoCPUs, &r.NanoCPUs},
-		{&merged.CPUShares, &r.CPUShares}, {&merged.CPUPeriod, &r.CPUPeriod}, {&merged.CPUQuota, &r.CPUQuota}, {&merged.CPURealtimePeriod, &r.CPURealtimePeriod},
-		{&merged.CPURealtimeRuntime, &r.CPURealtimeRuntime},
-	} {
-		if *n.from != 0 {
-			*n.to = *n.from
-		}
-	}
-	if r.CpusetCpus != "" {
-		merged.CpusetCpus = r.CpusetCpus
-	}
-	if r.CpusetMems != "" {
-		merged.CpusetMems = r.CpusetMems
-	}
-	if r.BlkioWeight != 0 {
-		merged.BlkioWeight = r.BlkioWeight
-	}
-	if r.PidsLimit != nil {
-		merged.PidsLimit = r.PidsLimit
-	}
+	merged := limits.Merge(c.HostConfig.Resources, &o.Resources)
 	if err := limits.Check(&merged); err != nil {
 		return err
 	}

@@ -164,7 +164,10 @@ func (m *monitor) do(r Request) error {
 		if r.Restart != nil {
 			m.Restart = *r.Restart
 		}
-		if r.Restart != nil || r.Journal != nil {
+		if r.Plan != nil {
+			m.Plan = r.Plan
+		}
+		if r.Restart != nil || r.Journal != nil || r.Plan != nil {
 			m.keepConfig()
 		}
 		m.mu.Unlock()

@@ -56,6 +56,8 @@ type Request struct {
 	Restart   *Restart              `json:"restart,omitempty"`   // update
 	Journal   *Journal              `json:"journal,omitempty"`   // update: the container has another name
 
+	Plan *container.Plan `json:"plan,omitempty"` // update: of further lives
+
 	Undo *Undo `json:"undo,omitempty"` // undo: what is to be undone as well, because of a further network
 
 	Process *container.Process `json:"process,omitempty"` // exec

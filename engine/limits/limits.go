@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,7 +53,77 @@ func Check(r *docker.Resources) error {
 	case r.PidsLimit != nil && *r.PidsLimit < -1:
 		return bad("Invalid pids limit: %d", *r.PidsLimit)
 	}
+	if err := checkDevices(r); err != nil {
+		return err
+	}
 	return checkCPUs(r)
+}
+
+// Merge puts limits over others; what is zero stays as it is. Per device the rates of those that are named change.
+func Merge(have docker.Resources, r *docker.Resources) docker.Resources {
+	for _, n := range []struct{ to, from *int64 }{
+		{&have.Memory, &r.Memory}, {&have.MemorySwap, &r.MemorySwap}, {&have.MemoryReservation, &r.MemoryReservation}, {&have.NanoCPUs, &r.NanoCPUs},
+		{&have.CPUShares, &r.CPUShares}, {&have.CPUPeriod, &r.CPUPeriod}, {&have.CPUQuota, &r.CPUQuota}, {&have.CPURealtimePeriod, &r.CPURealtimePeriod},
+		{&have.CPURealtimeRuntime, &r.CPURealtimeRuntime},
+	} {
+		if *n.from != 0 {
+			*n.to = *n.from
+		}
+	}
+	if r.CpusetCpus != "" {
+		have.CpusetCpus = r.CpusetCpus
+	}
+	if r.CpusetMems != "" {
+		have.CpusetMems = r.CpusetMems
+	}
+	if r.BlkioWeight != 0 {
+		have.BlkioWeight = r.BlkioWeight
+	}
+	if r.PidsLimit != nil {
+		have.PidsLimit = r.PidsLimit
+	}
+	if r.MemorySwappiness != nil {
+		have.MemorySwappiness = r.MemorySwappiness
+	}
+	for _, d := range []struct {
+		to   *[]*blkiodev.ThrottleDevice
+		from []*blkiodev.ThrottleDevice
+	}{
+		{&have.BlkioDeviceReadBps, r.BlkioDeviceReadBps}, {&have.BlkioDeviceWriteBps, r.BlkioDeviceWriteBps},
+		{&have.BlkioDeviceReadIOps, r.BlkioDeviceReadIOps}, {&have.BlkioDeviceWriteIOps, r.BlkioDeviceWriteIOps},
+	} {
+		for _, t := range d.from {
+			*d.to = append(slices.DeleteFunc(slices.Clone(*d.to), func(h *blkiodev.ThrottleDevice) bool { return h.Path == t.Path }), t)
+		}
+	}
+	for _, w := range r.BlkioWeightDevice {
+		have.BlkioWeightDevice = append(slices.DeleteFunc(slices.Clone(have.BlkioWeightDevice), func(h *blkiodev.WeightDevice) bool { return h.Path == w.Path }), w)
+	}
+	return have
+}
+
+// None reports whether nothing is asked for that [Merge] takes.
+func None(r *docker.Resources) bool {
+	return reflect.DeepEqual(Merge(docker.Resources{}, r), docker.Resources{})
+}
+
+// checkDevices refuses limits of devices that are not there: nobody would notice that they do not hold.
+func checkDevices(r *docker.Resources) error {
+	var paths []string
+	for _, list := range [][]*blkiodev.ThrottleDevice{r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps, r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps} {
+		for _, t := range list {
+			paths = append(paths, t.Path)
+		}
+	}
+	for _, w := range r.BlkioWeightDevice {
+		paths = append(paths, w.Path)
+	}
+	for _, path := range paths {
+		if _, ok := deviceNumber(path); !ok {
+			return errs.Text(errs.Invalid, "limit block I/O of "+path+": there is no such device")
+		}
+	}
+	return nil
 }
 
 func checkCPUs(r *docker.Resources) error {

@@ -5,13 +5,17 @@ package mountpoint
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	docker "github.com/moby/moby/api/types/mount"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 )
 
@@ -125,4 +129,78 @@ func (m *Point) useMode(spec string) error {
 		}
 	}
 	return nil
+}
+
+// Parse reads a --mount, in the type of Docker's API, with what that cannot hold.
+func Parse(in *docker.Mount, owner Owner) (Point, error) {
+	m := Point{Type: in.Type, Destination: in.Target, RW: !in.ReadOnly, IDMap: owner.IDMap, Own: owner.Own}
+	bad := func(format string, args ...any) (Point, error) {
+		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid mount config for type %q: ", in.Type)+fmt.Sprintf(format, args...))
+	}
+	if in.Target == "" {
+		return bad("field Target must not be empty")
+	}
+	if err := CheckDestination(in.Target, in.Target); err != nil {
+		return m, err
+	}
+	switch in.Type {
+	case docker.TypeBind:
+		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
+			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
+		}
+		if o := in.BindOptions; o != nil {
+			m.Propagation = o.Propagation
+			m.TopReadonly = o.ReadOnlyNonRecursive
+			if o.NonRecursive {
+				m.Options = append(m.Options, "bind")
+			}
+		}
+	case TypeOverlay:
+		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
+			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
+		}
+	case docker.TypeVolume:
+		m.Name = in.Source
+		if o := in.VolumeOptions; o != nil {
+			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
+		}
+	case docker.TypeTmpfs:
+		if in.Source != "" {
+			return bad("field Source must not be specified")
+		}
+		var own []string
+		if o := in.TmpfsOptions; o != nil {
+			if o.SizeBytes > 0 {
+				own = append(own, "size="+strconv.FormatInt(o.SizeBytes, 10))
+			}
+			if o.Mode != 0 {
+				own = append(own, "mode="+strconv.FormatUint(uint64(o.Mode&0o7777), 8))
+			}
+		}
+		m.Options = TmpfsOptions(own)
+	case docker.TypeImage:
+		m.RW, m.Source = false, in.Source
+	default:
+		return bad("mount type unknown")
+	}
+	return m, nil
+}
+
+// Subpath finds a folder or file inside of a volume. What is in a volume was written by containers: a link in it must
+// not lead out (CVE-2017-1002101).
+func Subpath(volume, below string) (string, error) {
+	if filepath.IsAbs(below) || !filepath.IsLocal(below) {
+		return "", errs.Text(errs.Invalid, "subpath must be a relative path within the volume")
+	}
+	root, err := mount.OpenRoot(volume)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	f, err := root.Open(below, unix.O_PATH)
+	if err != nil {
+		return "", errs.New(errs.Invalid, "cannot access path "+below+" in volume", err)
+	}
+	defer f.Close()
+	return os.Readlink(mount.HandlePath(f))
 }

@@ -4,6 +4,8 @@
 package ports
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,4 +54,44 @@ func Parse(publish, expose []string) (docker.PortSet, docker.PortMap, error) {
 		}
 	}
 	return exposed, bindings, nil
+}
+
+// Change adds bindings to those of a container and takes others away, which are named CONTAINER_PORT[/PROTOCOL] or
+// HOST_PORT:CONTAINER_PORT[/PROTOCOL]. closed says of a published port whether it is one of the latter.
+func Change(have, add docker.PortMap, remove []string) (out docker.PortMap, closed func(inner uint16, protocol string, host uint16) bool, err error) {
+	out = docker.PortMap{}
+	for port, list := range have {
+		out[port] = slices.Clone(list)
+	}
+	type hole struct {
+		port docker.Port
+		host string
+	}
+	var holes []hole
+	for _, text := range remove {
+		host, inner, both := strings.Cut(text, ":")
+		if !both {
+			host, inner = "", text
+		}
+		port, err := docker.ParsePort(inner)
+		if err != nil {
+			return nil, nil, errs.New(errs.Invalid, "unpublish "+text, err)
+		}
+		named := func(b docker.PortBinding) bool { return host == "" || b.HostPort == host }
+		if _, all := out[port]; !all || len(out[port]) > 0 && !slices.ContainsFunc(out[port], named) {
+			return nil, nil, errs.Text(errs.NotFound, "unpublish "+text+": it is not published")
+		}
+		if out[port] = slices.DeleteFunc(out[port], named); len(out[port]) == 0 {
+			delete(out, port)
+		}
+		holes = append(holes, hole{port, host})
+	}
+	for port, list := range add {
+		out[port] = append(out[port], list...)
+	}
+	return out, func(inner uint16, protocol string, host uint16) bool {
+		return slices.ContainsFunc(holes, func(h hole) bool {
+			return h.port.Num() == inner && string(h.port.Proto()) == protocol && (h.host == "" || h.host == fmt.Sprint(host))
+		})
+	}, nil
 }

@@ -191,6 +191,9 @@ func (s *Secret) Place(dir, kept string, uid, gid uint32) (file string, err erro
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) { // a life before this one
+			return err
+		}
 		f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
