@@ -69,6 +69,7 @@ func newContainerInspect(a *app) *cobra.Command {
 	size := false
 	cmd := inspectCommand(a, "inspect [OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers", findContainer(&size))
 	cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes")
+	a.writeAs(cmd)
 	return cmd
 }
 
@@ -105,5 +106,6 @@ func newInspect(a *app) *cobra.Command {
 	})
 	cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
 	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type")
+	a.writeAs(cmd)
 	return cmd
 }
