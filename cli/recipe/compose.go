@@ -1,42 +1,60 @@
 //go:build linux
 
-package cli
+package recipe
 
 import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/docker/go-units"
 )
 
-// composeKeys say what a flag is in a service of a compose file, and how its value is written there.
-var composeKeys = map[string]struct {
-	key   string
-	shape func(values []string) any
-}{
-	"env": {"environment", list}, "env-file": {"env_file", list}, "label": {"labels", list}, "label-file": {"label_file", list}, "annotation": {"annotations", list},
-	"publish": {"ports", list}, "expose": {"expose", list}, "dns": {"dns", list}, "dns-search": {"dns_search", list}, "dns-option": {"dns_opt", list},
-	"add-host": {"extra_hosts", list}, "link": {"links", list}, "device": {"devices", list}, "device-cgroup-rule": {"device_cgroup_rules", list},
-	"cap-add": {"cap_add", list}, "cap-drop": {"cap_drop", list}, "security-opt": {"security_opt", list}, "group-add": {"group_add", list},
-	"sysctl": {"sysctls", list}, "tmpfs": {"tmpfs", list}, "volumes-from": {"volumes_from", containersOf}, "ulimit": {"ulimits", ulimits},
-	"hostname": {"hostname", scalar}, "domainname": {"domainname", scalar}, "user": {"user", scalar}, "workdir": {"working_dir", scalar}, "restart": {"restart", scalar},
-	"memory": {"mem_limit", scalar}, "memory-swap": {"memswap_limit", scalar}, "memory-reservation": {"mem_reservation", scalar}, "memory-swappiness": {"mem_swappiness", number},
-	"cpus": {"cpus", scalar}, "cpu-shares": {"cpu_shares", number}, "cpu-period": {"cpu_period", scalar}, "cpu-quota": {"cpu_quota", scalar},
-	"cpu-rt-period": {"cpu_rt_period", scalar}, "cpu-rt-runtime": {"cpu_rt_runtime", scalar}, "cpuset-cpus": {"cpuset", scalar}, "pids-limit": {"pids_limit", number},
-	"shm-size": {"shm_size", scalar}, "stop-signal": {"stop_signal", scalar}, "stop-timeout": {"stop_grace_period", seconds}, "pid": {"pid", scalar}, "ipc": {"ipc", scalar},
-	"uts": {"uts", scalar}, "userns": {"userns_mode", scalar}, "cgroupns": {"cgroup", scalar}, "cgroup-parent": {"cgroup_parent", scalar}, "mac-address": {"mac_address", scalar},
-	"platform": {"platform", scalar}, "oom-score-adj": {"oom_score_adj", number}, "oom-kill-disable": {"oom_kill_disable", truth}, "privileged": {"privileged", truth},
-	"read-only": {"read_only", truth}, "init": {"init", truth}, "tty": {"tty", truth}, "interactive": {"stdin_open", truth}, "entrypoint": {"entrypoint", list},
-	"pull": {"pull_policy", scalar}, "blkio-weight": {"blkio_config", weight},
+// shape is how the values of a flag are written in a compose file.
+type shape func(values []string) any
+
+// composeKey says what a flag is in a service of a compose file, and how its values are written there.
+func composeKey(flag string) (key string, write shape, ok bool) {
+	for _, words := range []struct {
+		write shape
+		names string // FLAG, or FLAG=KEY when the key is not the flag with _ for -
+	}{
+		{list, "env=environment env-file label=labels label-file annotation=annotations publish=ports expose dns dns-search dns-option=dns_opt add-host=extra_hosts link=links device=devices device-cgroup-rule=device_cgroup_rules cap-add cap-drop security-opt group-add sysctl=sysctls tmpfs entrypoint"},
+		{containersOf, "volumes-from"},
+		{ulimits, "ulimit=ulimits"},
+		{scalar, "hostname domainname user workdir=working_dir restart memory=mem_limit memory-swap=memswap_limit memory-reservation=mem_reservation cpus cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpuset-cpus=cpuset shm-size stop-signal pid ipc uts userns=userns_mode cgroupns=cgroup cgroup-parent mac-address platform pull=pull_policy"},
+		{number, "memory-swappiness=mem_swappiness cpu-shares pids-limit oom-score-adj"},
+		{seconds, "stop-timeout=stop_grace_period"},
+		{truth, "oom-kill-disable privileged read-only init tty interactive=stdin_open"},
+		{weight, "blkio-weight=blkio_config"},
+	} {
+		for _, word := range strings.Fields(words.names) {
+			name, key, renamed := strings.Cut(word, "=")
+			if !renamed {
+				key = strings.ReplaceAll(name, "-", "_")
+			}
+			if name == flag {
+				return key, words.write, true
+			}
+		}
+	}
+	return "", nil, false
 }
 
-// notOfService are flags that say how it was started, not what it is.
-var notOfService = []string{"detach", "rm", "name", "cidfile", "sig-proxy", "detach-keys", "explain", "timing", "attach", "quiet"}
+// notOfService reports whether a flag says how the container was started, not what it is.
+func notOfService(flag string) bool {
+	switch flag {
+	case "detach", "rm", "name", "cidfile", "sig-proxy", "detach-keys", "explain", "timing", "attach", "quiet":
+		return true
+	}
+	return false
+}
 
 func list(v []string) any    { return v }
 func scalar(v []string) any  { return v[0] }
@@ -63,32 +81,42 @@ func ulimits(v []string) any {
 	return out
 }
 
-// compose is a compose file with the container as its one service. Its volumes and networks are those that are there.
-func (r *recipe) compose() string {
+// Network is a value of --network, read.
+type Network struct {
+	Name       string
+	Aliases    []string
+	IPv4, IPv6 netip.Addr
+}
+
+// Compose is a compose file with the container as its one service. Its volumes and networks are those that are there.
+func (r *Recipe) Compose(readNetwork func(spec string) (Network, error)) string {
 	values, order := map[string][]string{}, []string{}
-	for _, o := range r.options(notOfService...) {
-		if values[o.name] == nil {
-			order = append(order, o.name)
+	for _, o := range r.Options {
+		if notOfService(o.Name) {
+			continue
 		}
-		values[o.name] = append(values[o.name], o.value)
+		if values[o.Name] == nil {
+			order = append(order, o.Name)
+		}
+		values[o.Name] = append(values[o.Name], o.Value)
 	}
-	service := map[string]any{"container_name": r.name, "image": r.args[0]}
-	if strings.HasPrefix(r.args[0], "/") {
-		service["image"], service["command"] = "localhost/busybox", r.args
-	} else if len(r.args) > 1 {
-		service["command"] = r.args[1:]
+	service := map[string]any{"container_name": r.Name, "image": r.Args[0]}
+	if strings.HasPrefix(r.Args[0], "/") {
+		service["image"], service["command"] = "localhost/busybox", r.Args
+	} else if len(r.Args) > 1 {
+		service["command"] = r.Args[1:]
 	}
-	file := map[string]any{"services": map[string]any{r.name: service}}
+	file := map[string]any{"services": map[string]any{r.Name: service}}
 	var missing []string
 	for _, name := range order {
-		k, ok := composeKeys[name]
+		key, write, ok := composeKey(name)
 		switch {
 		case ok:
-			service[k.key] = k.shape(values[name])
+			service[key] = write(values[name])
 		case name == "volume" || name == "mount":
-			r.composeVolumes(file, service, name, values[name])
+			composeVolumes(file, service, name, values[name])
 		case name == "network" || name == "net":
-			composeNetworks(file, service, values[name])
+			composeNetworks(file, service, values[name], readNetwork)
 		case strings.HasPrefix(name, "health-") && name != "health-on-failure", name == "no-healthcheck":
 			composeHealth(service, name, values[name][0])
 		case name == "log-driver" || name == "log-opt":
@@ -112,7 +140,7 @@ func sub(m map[string]any, key string) map[string]any {
 	return m[key].(map[string]any)
 }
 
-func (r *recipe) composeVolumes(file, service map[string]any, kind string, specs []string) {
+func composeVolumes(file, service map[string]any, kind string, specs []string) {
 	all, _ := service["volumes"].([]any)
 	for _, spec := range specs {
 		if kind == "volume" {
@@ -153,28 +181,28 @@ func (r *recipe) composeVolumes(file, service map[string]any, kind string, specs
 	service["volumes"] = all
 }
 
-func composeNetworks(file, service map[string]any, specs []string) {
+func composeNetworks(file, service map[string]any, specs []string, read func(string) (Network, error)) {
 	for _, spec := range specs {
-		name, settings, err := parseNetwork(spec)
+		n, err := read(spec)
 		if err != nil {
 			continue // it was accepted once
 		}
-		if name == "host" || name == "none" || name == "bridge" || strings.Contains(name, ":") {
-			service["network_mode"] = name
+		if n.Name == "host" || n.Name == "none" || n.Name == "bridge" || strings.Contains(n.Name, ":") {
+			service["network_mode"] = n.Name
 			continue
 		}
 		own := map[string]any{}
-		if len(settings.Aliases) > 0 {
-			own["aliases"] = settings.Aliases
+		if len(n.Aliases) > 0 {
+			own["aliases"] = n.Aliases
 		}
-		if ip := settings.IPAMConfig; ip != nil && ip.IPv4Address.IsValid() {
-			own["ipv4_address"] = ip.IPv4Address.String()
+		if n.IPv4.IsValid() {
+			own["ipv4_address"] = n.IPv4.String()
 		}
-		if ip := settings.IPAMConfig; ip != nil && ip.IPv6Address.IsValid() {
-			own["ipv6_address"] = ip.IPv6Address.String()
+		if n.IPv6.IsValid() {
+			own["ipv6_address"] = n.IPv6.String()
 		}
-		sub(service, "networks")[name] = own
-		sub(file, "networks")[name] = map[string]any{"external": true}
+		sub(service, "networks")[n.Name] = own
+		sub(file, "networks")[n.Name] = map[string]any{"external": true}
 	}
 }
 
@@ -206,7 +234,7 @@ func composeLogging(service map[string]any, flag string, values []string) {
 
 // plainYAML are texts that need no quotes: they are nothing but text (YAML 1.2, 7.3.3, and what 1.1 took for numbers,
 // times and truth).
-var plainYAML = regexp.MustCompile(`^[A-Za-z_./][A-Za-z0-9_./-]*$`)
+var plainYAML = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_./][A-Za-z0-9_./-]*$`) })
 
 // yamlOf writes maps, lists, texts and numbers, keys in order.
 func yamlOf(v any, depth int) string {
@@ -256,7 +284,7 @@ func yamlText(s string) string {
 	switch strings.ToLower(s) {
 	case "true", "false", "yes", "no", "on", "off", "y", "n", "null":
 	default:
-		if plainYAML.MatchString(s) {
+		if plainYAML().MatchString(s) {
 			return s
 		}
 	}
