@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -27,8 +28,8 @@ func newNetworkCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create [OPTIONS] NETWORK", Short: "Create a network", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := engine.NewNetworkOptions(engine.NetworkSettings{Name: args[0], Driver: f.driver, Subnets: f.subnets, Gateways: f.gateways, Ranges: f.ranges, Aux: f.aux,
-				Labels: pairs(f.labels), Options: pairs(f.opt), Internal: f.internal, IPv6: f.ipv6})
+			o, err := netspec.Network(netspec.Settings{Name: args[0], Driver: f.driver, Subnets: f.subnets, Gateways: f.gateways, Ranges: f.ranges, Aux: f.aux,
+				Labels: pairs(f.labels), Options: pairs(f.opt), Internal: f.internal, IPv6: f.ipv6, Attachable: f.attachable})
 			if err != nil {
 				return err
 			}
@@ -53,7 +54,7 @@ func newNetworkCreate(a *app) *cobra.Command {
 	fs.VarP(&f.opt, "opt", "o", "Set driver specific options")
 	fs.BoolVar(&f.internal, "internal", false, "Restrict external access to the network")
 	fs.BoolVar(&f.ipv6, "ipv6", false, "Enable IPv6 networking")
-	fs.BoolVar(&f.attachable, "attachable", false, "Enable manual container attachment (every network has it)")
+	fs.BoolVar(&f.attachable, "attachable", false, "Enable manual container attachment (containers join every network; inspect tells that it was asked for)")
 	return cmd
 }
 
@@ -102,11 +103,13 @@ func newNetworkList(a *app) *cobra.Command {
 	return cmd
 }
 
-func findNetwork(e *engine.Engine, name string) (any, error) { return e.InspectNetwork(name) }
+func findNetwork(e *engine.Engine, name string) (any, error) { return e.InspectNetwork(name, false) }
 
 func newNetworkInspect(a *app) *cobra.Command {
-	cmd := inspectCommand(a, "inspect [OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks", findNetwork)
-	cmd.Flags().BoolP("verbose", "v", false, "Verbose output for diagnostics")
+	verbose := false
+	cmd := inspectCommand(a, "inspect [OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks",
+		func(e *engine.Engine, name string) (any, error) { return e.InspectNetwork(name, verbose) })
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "Also how many addresses are in use, and the path of a packet")
 	return cmd
 }
 
@@ -124,27 +127,35 @@ func newNetworkRemove(a *app) *cobra.Command {
 }
 
 func newNetworkConnect(a *app) *cobra.Command {
-	var aliases listFlag
-	ip, ip6 := "", ""
+	var aliases, links, linkLocal, driverOpts listFlag
+	ip, ip6, priority := "", "", 0
 	cmd := &cobra.Command{
 		Use: "connect [OPTIONS] NETWORK CONTAINER", Short: "Connect a container to a network", Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s := &network.EndpointSettings{Aliases: aliases}
-			for _, address := range []struct {
-				text string
-				to   func(*network.EndpointIPAMConfig) *netip.Addr
-			}{{ip, func(c *network.EndpointIPAMConfig) *netip.Addr { return &c.IPv4Address }}, {ip6, func(c *network.EndpointIPAMConfig) *netip.Addr { return &c.IPv6Address }}} {
-				if address.text == "" {
+			s := &network.EndpointSettings{Aliases: aliases, Links: links, GwPriority: priority}
+			if len(driverOpts) > 0 {
+				s.DriverOpts = pairs(driverOpts)
+			}
+			texts := append([]string{ip, ip6}, linkLocal...)
+			if strings.Join(texts, "") != "" {
+				s.IPAMConfig = &network.EndpointIPAMConfig{}
+			}
+			for i, text := range texts {
+				if text == "" {
 					continue
 				}
-				parsed, err := netip.ParseAddr(address.text)
-				if err != nil {
-					return invalid("invalid IP address: %s", address.text)
+				parsed, err := netip.ParseAddr(text)
+				if err != nil || i < 2 && parsed.Is4() != (i == 0) || i >= 2 && !parsed.IsLinkLocalUnicast() {
+					return invalid("invalid IP address: %s", text)
 				}
-				if s.IPAMConfig == nil {
-					s.IPAMConfig = &network.EndpointIPAMConfig{}
+				switch i {
+				case 0:
+					s.IPAMConfig.IPv4Address = parsed
+				case 1:
+					s.IPAMConfig.IPv6Address = parsed
+				default:
+					s.IPAMConfig.LinkLocalIPs = append(s.IPAMConfig.LinkLocalIPs, parsed)
 				}
-				*address.to(s.IPAMConfig) = parsed
 			}
 			return a.withContainer(args[1], func(c *engine.Container) error { return c.Connect(args[0], s) })
 		},
@@ -153,17 +164,33 @@ func newNetworkConnect(a *app) *cobra.Command {
 	f.Var(&aliases, "alias", "Add network-scoped alias for the container")
 	f.StringVar(&ip, "ip", "", "IPv4 address (e.g., \"172.30.100.104\")")
 	f.StringVar(&ip6, "ip6", "", "IPv6 address (e.g., \"2001:db8::33\")")
+	f.Var(&linkLocal, "link-local-ip", "Add a link-local address for the container")
+	f.Var(&links, "link", "Add link to another container: CONTAINER[:ALIAS]")
+	f.Var(&driverOpts, "driver-opt", "Option of the endpoint: "+netspec.EndpointOptions)
+	f.IntVar(&priority, "gw-priority", 0, "Highest gw-priority provides the default gateway. Accepts positive and negative values")
 	return cmd
 }
 
 func newNetworkDisconnect(a *app) *cobra.Command {
+	force := false
 	cmd := &cobra.Command{
 		Use: "disconnect [OPTIONS] NETWORK CONTAINER", Short: "Disconnect a container from a network", Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withContainer(args[1], func(c *engine.Container) error { return c.Disconnect(args[0]) })
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			c, err := e.Lookup(strings.TrimSpace(args[1]))
+			if force && errs.Is(err, errs.NotFound) {
+				return e.ForceDisconnect(args[0], args[1])
+			}
+			if err != nil {
+				return err
+			}
+			return c.Disconnect(args[0])
 		},
 	}
-	cmd.Flags().BoolP("force", "f", false, "Force the container to disconnect from a network")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Also disconnect what is left of a container that is gone")
 	return cmd
 }
 

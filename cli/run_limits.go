@@ -135,7 +135,7 @@ func (f *runFlags) useNetwork() error {
 		c.NetworkingConfig.EndpointsConfig["bridge"] = settings
 	}
 	var err error
-	if c.ExposedPorts, f.h.PortBindings, err = ports.Parse(f.publish, f.expose); err != nil {
+	if c.ExposedPorts, f.h.PortBindings, c.LANPorts, err = ports.Parse(f.publish, f.expose); err != nil {
 		return err
 	}
 	f.h.PublishAllPorts = f.publishAll

@@ -117,7 +117,7 @@ func (s *setFlags) changes() (*engine.Changes, error) {
 		}
 	}
 	s.c.Env, s.c.Labels = s.env, pairs(s.label)
-	if _, s.h.PortBindings, err = ports.Parse(s.publish, nil); err != nil {
+	if _, s.h.PortBindings, s.c.LANPorts, err = ports.Parse(s.publish, nil); err != nil {
 		return nil, err
 	}
 	return &engine.Changes{UpdateOptions: limits, Config: s.c, Unmount: s.unmount, Unpublish: s.unpublish, RemoveLabels: s.removeLabels}, nil

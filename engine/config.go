@@ -54,6 +54,7 @@ type Config struct {
 	Hugepages       map[string]uint64           `json:",omitempty"` // page size ("2MB") → limit in bytes
 	HealthOnFailure string                      `json:",omitempty"` // none, restart, stop, kill
 	Timeout         time.Duration               `json:",omitempty"` // the container is stopped after this time; 0: never
+	LANPorts        map[string]bool             `json:",omitempty"` // published ports, by [ports.Key], that only neighbours reach
 }
 
 // Size is a terminal's size in characters.

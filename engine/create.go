@@ -18,10 +18,13 @@ import (
 
 	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/engine/limits"
+	"github.com/berth-containers/berth/engine/link"
+	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/signals"
 	"github.com/berth-containers/berth/internal/trace"
+	bridges "github.com/berth-containers/berth/network"
 )
 
 // process is what a container runs: the user's wishes over the image's defaults.
@@ -278,9 +281,22 @@ func (c *Container) check() error {
 }
 
 func (c *Container) checkNetwork() error {
+	for _, s := range c.NetworkingConfig.EndpointsConfig {
+		if err := netspec.Endpoint(new(bridges.Request), s); err != nil {
+			return err
+		}
+	}
 	mode := c.HostConfig.NetworkMode
 	if (mode.IsHost() || mode.IsContainer() || mode.IsNone()) && len(c.NetworkingConfig.EndpointsConfig) > 1 {
 		return errs.Text(errs.Invalid, "conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+	}
+	for _, l := range c.HostConfig.Links {
+		if _, _, ok := link.Split(l); !ok {
+			return errs.Text(errs.Invalid, "bad format for links: "+l)
+		}
+	}
+	if len(c.HostConfig.Links) > 0 && !c.hasBridge() {
+		return errs.Text(errs.Invalid, "conflicting options: "+string(mode)+" type networking can't be used with links")
 	}
 	if mode.IsContainer() {
 		if len(c.HostConfig.PortBindings) > 0 {

@@ -7,8 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/engine/link"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/network"
 	"github.com/berth-containers/berth/network/dns"
@@ -27,7 +29,11 @@ func (c *Container) writeNetworkFiles(endpoints []network.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	contents := []string{c.hosts(endpoints) + links, c.Hostname + "\n", c.resolvConf()}
+	hosts := c.hosts(endpoints)
+	for _, l := range links {
+		hosts += fmt.Sprintf("%s\t%s %s %s\n", l.at.Address.Addr(), l.alias, l.ShortID(), l.Name)
+	}
+	contents := []string{hosts, c.Hostname + "\n", c.resolvConf()}
 	for i, file := range c.networkFiles() {
 		if err := os.WriteFile(file, []byte(contents[i]), 0o644); err != nil {
 			return errs.Wrap("write "+filepath.Base(file), err)
@@ -82,28 +88,79 @@ func (c *Container) hosts(endpoints []network.Endpoint) string {
 	return b.String()
 }
 
-// links are lines of /etc/hosts for containers that were named by --link NAME[:ALIAS].
-func (c *Container) links() (string, error) {
-	var b strings.Builder
-	for _, link := range c.HostConfig.Links {
-		name, alias, _ := strings.Cut(link, ":")
+// linked is a container that was named by --link NAME[:ALIAS], with where it is now.
+type linked struct {
+	*Container
+	alias string
+	at    network.Endpoint // in a network that both are in, if there is one
+}
+
+// links are the containers that this one is linked to; each has to run.
+func (c *Container) links() (out []linked, err error) {
+	for _, spec := range c.HostConfig.Links {
+		name, alias, _ := link.Split(spec)
 		other, err := c.e.Lookup(name)
 		if err != nil {
-			return "", err
-		}
-		if alias == "" {
-			alias = other.Name
+			return nil, err
 		}
 		endpoints, err := c.e.networks.EndpointsOf(other.ID)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if len(endpoints) == 0 {
-			return "", errs.Text(errs.Conflict, fmt.Sprintf("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias))
+			return nil, errs.Text(errs.Conflict, fmt.Sprintf("Cannot link to a non running container: /%s AS /%s/%s", other.Name, c.Name, alias))
 		}
-		fmt.Fprintf(&b, "%s\t%s %s %s\n", endpoints[0].Address.Addr(), alias, other.ShortID(), other.Name)
+		at := slices.IndexFunc(endpoints, func(e network.Endpoint) bool { return c.inNetwork(e.NetworkName) })
+		out = append(out, linked{other, alias, endpoints[max(at, 0)]})
 	}
-	return b.String(), nil
+	return out, nil
+}
+
+// linkNames makes the aliases of links known to the container's resolver alone, and returns what takes them back.
+func (c *Container) linkNames() (files []string, err error) {
+	links, err := c.links()
+	if err != nil {
+		return nil, err
+	}
+	add := func(alias, network, name string) {
+		var more []string
+		if err == nil {
+			more, err = c.e.records().Alias(c.ID, alias, network, name)
+			files = append(files, more...)
+		}
+	}
+	for _, l := range links {
+		add(l.alias, l.at.Network, l.Name)
+	}
+	for in, s := range c.NetworkingConfig.EndpointsConfig {
+		if s == nil || len(s.Links) == 0 {
+			continue
+		}
+		n, err := c.e.networks.Get(in)
+		if err != nil {
+			return files, err
+		}
+		for _, spec := range s.Links {
+			name, alias, _ := link.Split(spec)
+			add(alias, n.ID, name)
+		}
+	}
+	return files, err
+}
+
+// linkEnv tells of links by environment, as Docker does in the default network alone.
+func (c *Container) linkEnv() (env []string) {
+	if c.networkMode() != network.DefaultName {
+		return nil
+	}
+	links, err := c.links()
+	if err != nil {
+		return nil // it is told when the container starts; a later exec does without
+	}
+	for _, l := range links {
+		env = append(env, link.Env(c.Name, l.alias, link.Other{Address: l.at.Address.Addr(), Exposed: l.ExposedPorts, Env: l.Process.Env})...)
+	}
+	return env
 }
 
 // systemdResolved is where systemd keeps the servers that its own stub, on a loopback address, asks.
@@ -135,7 +192,7 @@ func (c *Container) resolvConf() string {
 			options = fields[1:]
 		}
 	}
-	if c.namesServed() {
+	if c.hasBridge() {
 		servers, options = []string{dns.Address}, append(options, "ndots:0")
 	} else if len(h.DNS) > 0 {
 		servers = nil

@@ -5,11 +5,11 @@ package engine
 import (
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	docker "github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/netspec"
+	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/network"
 )
@@ -37,11 +37,8 @@ func (c *Container) networkRequests() ([]network.Request, error) {
 		if i == 0 {
 			r.Ports = ports
 		}
-		if s := c.NetworkingConfig.EndpointsConfig[name]; s != nil {
-			r.Aliases, r.MAC = s.Aliases, s.MacAddress.String()
-			if s.IPAMConfig != nil {
-				r.IP, r.IP6 = s.IPAMConfig.IPv4Address, s.IPAMConfig.IPv6Address
-			}
+		if err := netspec.Endpoint(&r, c.NetworkingConfig.EndpointsConfig[name]); err != nil {
+			return nil, err
 		}
 		if _, err := c.e.networks.Get(name); err != nil {
 			return nil, err
@@ -60,13 +57,18 @@ func (c *Container) ports() ([]network.Port, error) {
 			p.HostIP = netip.Addr{}
 		}
 		if b.HostPort != "" {
-			first, last, _ := strings.Cut(b.HostPort, "-")
-			n, err := strconv.ParseUint(first, 10, 16)
-			if err != nil || last != "" && last != first {
+			n, end, err := network.ParseRange(b.HostPort)
+			if b.HostPort == "0" {
+				n, end, err = 0, 0, nil
+			}
+			if err != nil {
 				return errs.Text(errs.Invalid, "invalid host port: "+b.HostPort)
 			}
-			p.HostPort = uint16(n)
+			if p.HostPort = n; end > n {
+				p.HostPortEnd = end
+			}
 		}
+		p.LAN = c.LANPorts[ports.Key(port, b)]
 		out = append(out, p)
 		return nil
 	}

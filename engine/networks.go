@@ -3,17 +3,16 @@
 package engine
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	docker "github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/link"
+	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/monitor"
@@ -67,26 +66,44 @@ func (e *Engine) Networks(f Filters) ([]docker.Inspect, error) {
 // fixedID is the id of a network that is no object of ours.
 func fixedID(name string) string { return fmt.Sprintf("%064x", []byte(name))[:64] }
 
-// InspectNetwork describes a network.
-func (e *Engine) InspectNetwork(name string) (*docker.Inspect, error) {
+// NetworkInspect is what is told of a network: Docker's part, and with verbose the path of its packets.
+type NetworkInspect struct {
+	docker.Inspect
+	Berth *network.Path `json:"Berth,omitempty"`
+}
+
+// InspectNetwork describes a network; if verbose is set, with how many addresses are in use and the path of a packet.
+func (e *Engine) InspectNetwork(name string, verbose bool) (*NetworkInspect, error) {
 	if name == "host" || name == "none" {
 		list, err := e.Networks(Filters{"name": {name}})
 		if err != nil || len(list) == 0 {
 			return nil, err
 		}
-		return &list[0], nil
+		return &NetworkInspect{Inspect: list[0]}, nil
 	}
 	n, err := e.networks.Get(name)
 	if err != nil {
 		return nil, err
 	}
-	out := e.describeNetwork(n)
-	return &out, nil
+	out := &NetworkInspect{Inspect: e.describeNetwork(n)}
+	if !verbose {
+		return out, nil
+	}
+	out.Status = &docker.Status{IPAM: docker.IPAMStatus{Subnets: docker.SubnetStatuses{}}}
+	for _, s := range n.Subnets {
+		used, free, err := e.networks.Usage(n, s)
+		if err != nil {
+			return nil, err
+		}
+		out.Status.IPAM.Subnets[s.Subnet] = docker.SubnetStatus{IPsInUse: used, DynamicIPsAvailable: free}
+	}
+	out.Berth, err = e.networks.Path(n)
+	return out, err
 }
 
 func (e *Engine) describeNetwork(n *network.Network) docker.Inspect {
 	out := docker.Inspect{Network: docker.Network{Name: n.Name, ID: n.ID, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.IPv6(),
-		IPAM: docker.IPAM{Driver: "default"}, Internal: n.Internal, Options: n.Options, Labels: n.Labels}, Containers: map[string]docker.EndpointResource{}}
+		IPAM: docker.IPAM{Driver: "default"}, Internal: n.Internal, Attachable: n.Attachable, Options: n.Options, Labels: n.Labels}, Containers: map[string]docker.EndpointResource{}}
 	out.Created = n.Created
 	if out.Options == nil {
 		out.Options = map[string]string{}
@@ -136,6 +153,11 @@ func (c *Container) Connect(name string, s *docker.EndpointSettings) error {
 	if c.HostConfig.NetworkMode.IsNone() {
 		return errs.Text(errs.Permission, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
+	for _, l := range s.Links {
+		if _, _, ok := link.Split(l); !ok {
+			return errs.Text(errs.Invalid, "bad format for links: "+l)
+		}
+	}
 	if c.NetworkingConfig.EndpointsConfig == nil {
 		c.NetworkingConfig.EndpointsConfig = map[string]*docker.EndpointSettings{}
 	}
@@ -164,21 +186,30 @@ func (c *Container) plug(n *network.Network, s *docker.EndpointSettings) error {
 	if err != nil {
 		return err
 	}
-	r := network.Request{Network: n.Name, Container: c.ID, Name: c.Name, Aliases: s.Aliases, MAC: s.MacAddress.String()}
+	r := network.Request{Network: n.Name, Container: c.ID, Name: c.Name}
+	if err := netspec.Endpoint(&r, s); err != nil {
+		return err
+	}
 	for i := 0; r.Interface == ""; i++ {
 		name := fmt.Sprintf("eth%d", i)
 		if !slices.ContainsFunc(endpoints, func(p network.Endpoint) bool { return p.Interface == name }) {
 			r.Interface = name
 		}
 	}
-	if s.IPAMConfig != nil {
-		r.IP, r.IP6 = s.IPAMConfig.IPv4Address, s.IPAMConfig.IPv6Address
-	}
-	a, err := c.e.networks.Attach(ns, []network.Request{r})
+	a, err := c.e.networks.Join(ns, r)
 	if err != nil {
 		return err
 	}
 	files, err := c.e.addNames(&a.Endpoints[0])
+	for _, spec := range s.Links {
+		if err != nil {
+			break
+		}
+		name, alias, _ := link.Split(spec)
+		var more []string
+		more, err = c.e.records().Alias(c.ID, alias, n.ID, name)
+		files = append(files, more...)
+	}
 	undo := monitor.Undo{Files: append(a.Undo.Files, files...), Batches: a.Undo.Batches}
 	if err == nil {
 		err = c.ask(monitor.Request{Op: "undo", Undo: &undo})
@@ -219,83 +250,21 @@ func (c *Container) Disconnect(name string) error {
 	return nil
 }
 
-// NetworkSettings are what a user says of a new network, as text.
-type NetworkSettings struct {
-	Name, Driver                   string
-	Subnets, Gateways, Ranges, Aux []string
-	Labels, Options                map[string]string
-	Internal, IPv6                 bool
-}
-
-// NewNetworkOptions reads settings. Gateways, ranges and auxiliary addresses belong to the subnet that they lie in.
-func NewNetworkOptions(s NetworkSettings) (*NetworkOptions, error) {
-	o := &NetworkOptions{Name: s.Name, Driver: s.Driver, Labels: s.Labels, Options: s.Options, Internal: s.Internal}
-	bad := func(format string, args ...any) error { return errs.Text(errs.Invalid, fmt.Sprintf(format, args...)) }
-	for _, text := range s.Subnets {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, bad("invalid subnet %s: %v", text, err)
-		}
-		o.Subnets = append(o.Subnets, network.Subnet{Subnet: p.Masked()})
+// ForceDisconnect takes what is left of a container that is gone, named by its name or id, out of a network.
+func (e *Engine) ForceDisconnect(name, container string) error {
+	n, err := e.networks.Get(name)
+	if err != nil {
+		return err
 	}
-	if s.IPv6 && !slices.ContainsFunc(o.Subnets, func(n network.Subnet) bool { return n.Subnet.Addr().Is6() }) {
-		o.Subnets = append(o.Subnets, network.Subnet{Subnet: uniqueLocal(s.Name)})
+	ends, err := e.networks.AllEndpoints(n)
+	if err != nil {
+		return err
 	}
-	find := func(a netip.Addr) *network.Subnet {
-		for i := range o.Subnets {
-			if o.Subnets[i].Subnet.Contains(a) {
-				return &o.Subnets[i]
-			}
-		}
-		return nil
-	}
-	for _, text := range s.Gateways {
-		a, err := netip.ParseAddr(text)
-		if err != nil || find(a) == nil {
-			return nil, bad("no matching subnet for gateway %s", text)
-		}
-		find(a).Gateway = a
-	}
-	for _, text := range s.Ranges {
-		p, err := netip.ParsePrefix(text)
-		if err != nil || find(p.Addr()) == nil {
-			return nil, bad("no matching subnet for range %s", text)
-		}
-		find(p.Addr()).IPRange = p.Masked()
-	}
-	for _, text := range s.Aux {
-		name, address, _ := strings.Cut(text, "=")
-		a, err := netip.ParseAddr(address)
-		if err != nil || find(a) == nil {
-			return nil, bad("no matching subnet for aux-address %s", text)
-		}
-		n := find(a)
-		if n.Aux == nil {
-			n.Aux = map[string]netip.Addr{}
-		}
-		n.Aux[name] = a
-	}
-	for key, value := range s.Options {
-		switch key {
-		case "com.docker.network.driver.mtu", "mtu":
-			n, err := strconv.Atoi(value)
-			if err != nil {
-				return nil, bad("invalid value of %s: %s", key, value)
-			}
-			o.MTU = n
-		case "com.docker.network.bridge.name":
-			o.Bridge = value
-		case "com.docker.network.bridge.enable_ip_masquerade":
-			o.NoMasq = value == "false"
+	for _, p := range ends {
+		if p.Name == container || p.Container == container || len(container) > 3 && strings.HasPrefix(p.Container, container) {
+			e.dropNamesOf([]network.Endpoint{p})
+			return e.networks.DetachFrom(p.Container, n)
 		}
 	}
-	return o, nil
-}
-
-// uniqueLocal chooses a subnet of IPv6 that nobody else has (RFC 4193), by the network's name.
-func uniqueLocal(name string) netip.Prefix {
-	sum := sha256.Sum256([]byte(name))
-	b := [16]byte{0xfd}
-	copy(b[1:8], sum[:])
-	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
+	return errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", container, n.Name))
 }

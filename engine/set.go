@@ -218,7 +218,7 @@ func (c *Container) setPorts(o *Changes, live bool) error {
 		}
 	}
 	added := Container{e: c.e}
-	added.HostConfig.PortBindings = o.HostConfig.PortBindings
+	added.HostConfig.PortBindings, added.LANPorts = o.HostConfig.PortBindings, o.LANPorts
 	published, err := added.ports()
 	if err != nil {
 		return err
@@ -234,5 +234,11 @@ func (c *Container) setPorts(o *Changes, live bool) error {
 		}
 	}
 	c.HostConfig.PortBindings = bindings
+	for key := range o.LANPorts {
+		if c.LANPorts == nil {
+			c.LANPorts = map[string]bool{}
+		}
+		c.LANPorts[key] = true
+	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (c *Container) environment(home string, terminal bool, own []string) []stri
 	if terminal {
 		base = append(base, "TERM=xterm")
 	}
-	out := change.MergeEnv(base, own)
+	out := change.MergeEnv(append(base, c.linkEnv()...), own)
 	for _, e := range out {
 		if strings.HasPrefix(e, "HOME=") {
 			return out

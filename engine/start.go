@@ -142,7 +142,9 @@ func (c *Container) connect() (*network.Attachment, error) {
 			return nil, err // clean removes the endpoints and their names
 		}
 	}
-	return attachment, nil
+	files, err := c.linkNames()
+	attachment.Undo.Files = append(attachment.Undo.Files, files...)
+	return attachment, err
 }
 
 // monitorConfig is all that the monitor is told.

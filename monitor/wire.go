@@ -171,11 +171,12 @@ func (c *Conn) receiveFirst() (files []*os.File, payload []byte, err error) {
 		return nil, nil, err
 	}
 	for {
-		n, more := 0, make([]byte, unix.CmsgSpace(4*maxRights))
+		n, space := 0, make([]byte, unix.CmsgSpace(4*maxRights))
+		var more []byte
 		rerr := raw.Read(func(fd uintptr) bool {
 			var size int
-			n, size, _, _, err = unix.Recvmsg(int(fd), c.header[:], more, unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
-			more = more[:max(size, 0)]
+			n, size, _, _, err = unix.Recvmsg(int(fd), c.header[:], space, unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
+			more = space[:max(size, 0)] // as nothing may have come: the whole space is for the next try
 			return err != unix.EAGAIN
 		})
 		if err = errors.Join(rerr, err); err == nil && n < headerSize {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/nft"
 )
 
 // ensureBridge returns the network's bridge and makes it when it is missing. The common case, a bridge that is up,
@@ -36,12 +37,15 @@ func (s *Store) ensureBridge(n *Network) (netlink.Link, error) {
 	if l.Type() != "bridge" {
 		return nil, errs.Text(errs.Conflict, fmt.Sprintf("make bridge %s: a %s of that name is there", n.Bridge, l.Type()))
 	}
-	for _, step := range []func(*Network, netlink.Link) error{addressBridge, tuneBridge, forwardPackets} {
+	for _, step := range []func(*Network, netlink.Link) error{addressBridge, tuneBridge, s.forwardPackets} {
 		if err := step(n, l); err != nil {
 			return nil, err
 		}
 	}
 	if err := s.openFirewall(n); err != nil {
+		return nil, err
+	}
+	if _, err := standBeside(); err != nil {
 		return nil, err
 	}
 	// Up is last: it is what tells everybody else that the bridge is complete.
@@ -97,13 +101,27 @@ func tuneBridge(n *Network, _ netlink.Link) error {
 	return nil
 }
 
-// forwardPackets makes the host route between bridges and its own links.
-func forwardPackets(n *Network, _ netlink.Link) error {
-	if err := setSysctl("ipv4/ip_forward", "1", "the host routes packets of containers"); err != nil {
-		return err
-	}
-	if n.IPv6() {
-		return setSysctl("ipv6/conf/all/forwarding", "1", "the host routes packets of containers")
+// forwardPackets makes the host route between bridges and its own links. If it did not route before, the firewall is told
+// to forward nothing else: to run a container must not make a router of a host.
+func (s *Store) forwardPackets(n *Network, _ netlink.Link) error {
+	for _, f := range []struct {
+		family byte
+		name   string
+		used   bool
+	}{{unix.NFPROTO_IPV4, "ipv4/ip_forward", true}, {unix.NFPROTO_IPV6, "ipv6/conf/all/forwarding", n.IPv6()}} {
+		if b, err := os.ReadFile("/proc/sys/net/" + f.name); !f.used || err == nil && string(b) == "1\n" {
+			continue
+		}
+		// The file and the rule come first: there is no moment in which the host routes for strangers.
+		if err := os.WriteFile(s.guardFile(f.family), nil, 0o600); err != nil {
+			return errs.Wrap("remember that this host was no router", err)
+		}
+		if err := s.add("this host was no router before, and is none for others", []nft.Element{{Set: setGuard, Key: []byte{f.family}}}); err != nil {
+			return err
+		}
+		if err := setSysctl(f.name, "1", "the host routes packets of containers"); err != nil {
+			return err
+		}
 	}
 	return nil
 }

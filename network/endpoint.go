@@ -5,11 +5,14 @@ package network
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -23,15 +26,18 @@ import (
 
 // Request says what a container wants of one network.
 type Request struct {
-	Network   string     `json:"network"`
-	Container string     `json:"container"` // id
-	Name      string     `json:"name"`      // the container's name, for people and for DNS
-	Aliases   []string   `json:"aliases,omitempty"`
-	IP        netip.Addr `json:"ip,omitzero"`
-	IP6       netip.Addr `json:"ip6,omitzero"`
-	MAC       string     `json:"mac,omitempty"`
-	Interface string     `json:"interface,omitempty"` // "" is the next free ethN
-	Ports     []Port     `json:"ports,omitempty"`
+	Network   string            `json:"network"`
+	Container string            `json:"container"` // id
+	Name      string            `json:"name"`      // the container's name, for people and for DNS
+	Aliases   []string          `json:"aliases,omitempty"`
+	IP        netip.Addr        `json:"ip,omitzero"`
+	IP6       netip.Addr        `json:"ip6,omitzero"`
+	MAC       string            `json:"mac,omitempty"`
+	Interface string            `json:"interface,omitempty"` // "" is the next free ethN
+	Ports     []Port            `json:"ports,omitempty"`
+	LinkLocal []netip.Addr      `json:"linkLocal,omitempty"` // further addresses, which only neighbours reach
+	Sysctls   map[string]string `json:"sysctls,omitempty"`   // net.… of the interface, whose name stands there as IFNAME
+	Priority  int               `json:"priority,omitempty"`  // the network with the highest one has the default route
 }
 
 // Endpoint is a container's place in a network: the record in endpoints/<container>/<network id>.json.
@@ -50,6 +56,12 @@ type Endpoint struct {
 	Address6      netip.Prefix `json:"address6,omitzero"`
 	Gateway6      netip.Addr   `json:"gateway6,omitzero"`
 	Ports         []Port       `json:"ports,omitempty"`
+	LinkLocal     []netip.Addr `json:"linkLocal,omitempty"`
+	Priority      int          `json:"priority,omitempty"`
+	Internal      bool         `json:"internal,omitempty"` // no way out
+	Metric        int          `json:"metric,omitempty"`   // of its default routes; the lowest one wins
+
+	sysctls map[string]string // for configure
 }
 
 // Undo is what ends an endpoint, prepared so that the container's monitor needs to know nothing of networks: files to
@@ -77,6 +89,9 @@ type Attachment struct {
 	Held      []*os.File // sockets that hold the published host ports; the monitor keeps them open
 }
 
+// Places is the folder of a container's endpoints, a file NETWORK-ID.json each.
+func (s *Store) Places(container string) string { return s.endpointDir(container) }
+
 func (s *Store) endpointDir(container string) string {
 	return filepath.Join(s.state, "endpoints", container)
 }
@@ -89,13 +104,63 @@ func (s *Store) Attach(ns *os.File, requests []Request) (_ *Attachment, err erro
 			a.abort()
 		}
 	}()
+	ranks := rank(requests)
 	for i, r := range requests {
 		if r.Interface == "" {
 			r.Interface = "eth" + strconv.Itoa(i)
 		}
-		if err := s.attach(a, ns, r); err != nil {
+		if err := s.attach(a, ns, r, ranks[i]); err != nil {
 			return nil, err
 		}
+	}
+	return a, nil
+}
+
+// Metrics of default routes: the best one has the kernel's own, which `ip route` does not show; the others wait behind it
+// and take over when its network is disconnected.
+const (
+	bestMetric  = 0
+	otherMetric = 2000 // behind the 1024 that the kernel makes of 0 for IPv6
+)
+
+// rank gives each request the metric of its default routes: by priority, then in the order given.
+func rank(requests []Request) []int {
+	order := make([]int, len(requests))
+	for i := range order {
+		order[i] = i
+	}
+	sort.SliceStable(order, func(a, b int) bool { return requests[order[a]].Priority > requests[order[b]].Priority })
+	out := make([]int, len(requests))
+	for place, i := range order {
+		if out[i] = bestMetric; place > 0 {
+			out[i] = otherMetric + place
+		}
+	}
+	return out
+}
+
+// Join attaches a container that is in networks already to one more. The default route goes to the new network if its
+// priority is higher than all others'.
+func (s *Store) Join(ns *os.File, r Request) (*Attachment, error) {
+	there, err := s.EndpointsOf(r.Container)
+	if err != nil {
+		return nil, err
+	}
+	best := Request{Priority: r.Priority}
+	var others []Request
+	for _, e := range there {
+		others = append(others, Request{Priority: e.Priority})
+	}
+	metric := rank(append(others, best))[len(others)]
+	if metric == bestMetric && len(others) > 0 {
+		if err := inside(ns, func() error { return demote(there) }); err != nil {
+			return nil, err
+		}
+	}
+	a := new(Attachment)
+	if err := s.attach(a, ns, r, metric); err != nil {
+		a.abort()
+		return nil, err
 	}
 	return a, nil
 }
@@ -117,13 +182,17 @@ func unplug(name string) {
 	}
 }
 
-func (s *Store) attach(a *Attachment, ns *os.File, r Request) error {
+func (s *Store) attach(a *Attachment, ns *os.File, r Request, metric int) error {
 	n, err := s.Get(r.Network)
 	if err != nil {
 		return err
 	}
 	e := Endpoint{Network: n.ID, NetworkName: n.Name, Container: r.Container, Name: r.Name, Aliases: r.Aliases,
-		Interface: r.Interface, Bridge: n.Bridge, MAC: r.MAC, HostInterface: hostInterface(r.Container, r.Interface)}
+		Interface: r.Interface, Bridge: n.Bridge, MAC: r.MAC, HostInterface: hostInterface(r.Container, r.Interface),
+		Internal: n.Internal, LinkLocal: r.LinkLocal, Priority: r.Priority, Metric: metric, sysctls: r.Sysctls}
+	if err := checkInterface(r.Interface); err != nil {
+		return err
+	}
 	if e.MAC == "" {
 		e.MAC = randomMAC().String()
 	} else if m, err := net.ParseMAC(e.MAC); err != nil || len(m) != 6 || m[0]&1 != 0 {
@@ -133,12 +202,9 @@ func (s *Store) attach(a *Attachment, ns *os.File, r Request) error {
 		return err
 	}
 	for _, p := range r.Ports {
-		fd, err := s.reserve(&p)
-		if err != nil {
+		if err := s.publish(a, &e, p); err != nil {
 			return err
 		}
-		a.Held = append(a.Held, os.NewFile(uintptr(fd), p.String()))
-		e.Ports = append(e.Ports, p)
 	}
 	bridge, err := s.ensureBridge(n)
 	if err != nil {
@@ -198,11 +264,23 @@ func (s *Store) leaseAll(a *Attachment, e *Endpoint, n *Network, r Request) erro
 // hostInterface names the outer end so that `ip link` shows whose it is: veth, eight digits of the id, the inner end's
 // number; at most 15 bytes.
 func hostInterface(container, inner string) string {
-	return "veth" + container[:min(8, len(container))] + "-" + strings.TrimPrefix(inner, "eth")
+	end := strings.TrimPrefix(inner, "eth")
+	if len(end) > 2 {
+		sum := fnv.New32a()
+		_, _ = sum.Write([]byte(inner))
+		end = fmt.Sprintf("%02x", byte(sum.Sum32()))
+	}
+	return "veth" + container[:min(8, len(container))] + "-" + end
 }
 
 // Endpoints lists who is in a network.
 func (s *Store) Endpoints(n *Network) ([]Endpoint, error) {
+	all, err := s.AllEndpoints(n)
+	return slices.DeleteFunc(all, func(e Endpoint) bool { return !s.alive(e.Container) }), err
+}
+
+// AllEndpoints lists who is on record in a network, also who is gone and has not been cleaned up.
+func (s *Store) AllEndpoints(n *Network) ([]Endpoint, error) {
 	names, err := filepath.Glob(filepath.Join(s.state, "endpoints", "*", n.ID+".json"))
 	if err != nil {
 		return nil, err
@@ -210,7 +288,7 @@ func (s *Store) Endpoints(n *Network) ([]Endpoint, error) {
 	var out []Endpoint
 	for _, f := range names {
 		var e Endpoint
-		if atomicfile.ReadJSON(f, &e) == nil && s.alive(e.Container) {
+		if atomicfile.ReadJSON(f, &e) == nil {
 			out = append(out, e)
 		}
 	}
@@ -243,8 +321,8 @@ func (s *Store) Hold(container string) []*os.File {
 	var held []*os.File
 	for _, e := range endpoints {
 		for _, p := range e.Ports {
-			if fd, err := s.reserve(&p); err == nil {
-				held = append(held, os.NewFile(uintptr(fd), p.String()))
+			if files, err := s.reserveAll(&e, &p); err == nil {
+				held = append(held, files...)
 			}
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,8 +32,17 @@ const (
 	setSubnets  = "subnets"    // address ranges behind the bridges
 	setMasq     = "masquerade" // the ranges of them that hide behind the host's address
 	setSources  = "sources"    // address . ifname: who may send with which address from which bridge
+	setOverlay  = "overlay"    // ifname: bridges on which containers of other hosts are seen
+	setGuard    = "guard"      // protocol family: this host was no router for it before
+	setLAN      = "lan"        // address ranges of neighbours
 	mapPublish  = "publish"    // protocol . port : address . port
 	mapAt       = "publish_at" // host address . protocol . port : address . port
+	mapLAN      = "publish_lan"
+
+	// In the table of the family bridge:
+	setPorts = "ports"    // ifname: the outer ends of containers' links
+	setMACs  = "hardware" // ifname . hardware address
+	setAddrs = "address"  // ifname . address
 )
 
 func suffix(a netip.Addr) string {
@@ -62,6 +73,9 @@ func join(fields ...[]byte) (out []byte) {
 func (n *Network) elements() []nft.Element {
 	br := ifname(n.Bridge)
 	es := []nft.Element{{Set: setBridges, Key: br}, {Set: setSame, Key: join(br, br)}}
+	if n.Driver == DriverOverlay {
+		es = append(es, nft.Element{Set: setOverlay, Key: br})
+	}
 	if n.Internal {
 		es = append(es, nft.Element{Set: setInternal, Key: br})
 	}
@@ -77,28 +91,105 @@ func (n *Network) elements() []nft.Element {
 
 // elements are an endpoint's part of the sets and maps.
 func (e *Endpoint) elements() []nft.Element {
-	var es []nft.Element
-	for _, p := range []netip.Prefix{e.Address, e.Address6} {
-		if p.IsValid() {
-			a := p.Addr()
-			es = append(es, nft.Element{Set: setSources + suffix(a), Key: join(a.AsSlice(), ifname(e.Bridge))})
-		}
+	if e.HostInterface == "" {
+		return nil // not on a bridge of ours
+	}
+	link := ifname(e.HostInterface)
+	mac, _ := net.ParseMAC(e.MAC)
+	onBridge := func(set string, key ...[]byte) nft.Element {
+		return nft.Element{Family: unix.NFPROTO_BRIDGE, Set: set, Key: join(key...)}
+	}
+	es := []nft.Element{onBridge(setPorts, link), onBridge(setMACs, link, append(mac, 0, 0))}
+	for _, a := range e.addresses() {
+		es = append(es, nft.Element{Set: setSources + suffix(a), Key: join(a.AsSlice(), ifname(e.Bridge))},
+			onBridge(setAddrs+suffix(a), link, a.AsSlice()))
 	}
 	for _, p := range e.Ports {
-		to := e.Address.Addr()
-		if p.HostIP.Is6() {
-			to = e.Address6.Addr()
+		for _, b := range e.bindings(p) {
+			es = append(es, nft.Element{Set: b.set, Key: b.key, Value: join(b.to.AsSlice(), port(p.ContainerPort))})
 		}
-		if !to.IsValid() {
-			continue
-		}
-		key, set := join([]byte{protocolNumber(p.Protocol), 0, 0, 0}, port(p.HostPort)), mapPublish
-		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
-			key, set = join(p.HostIP.AsSlice(), key), mapAt
-		}
-		es = append(es, nft.Element{Set: set + suffix(to), Key: key, Value: join(to.AsSlice(), port(p.ContainerPort))})
 	}
 	return es
+}
+
+// addresses are all that the container may send with.
+func (e *Endpoint) addresses() (out []netip.Addr) {
+	for _, p := range []netip.Prefix{e.Address, e.Address6} {
+		if p.IsValid() {
+			out = append(out, p.Addr())
+		}
+	}
+	return append(out, e.LinkLocal...)
+}
+
+// binding is a published port of one protocol family: an element of a map.
+type binding struct {
+	host netip.Addr // of this host; zero: every one
+	lan  bool       // for neighbours alone
+	to   netip.Addr
+	set  string
+	key  []byte
+}
+
+// bindings are the elements that publish a port: without an address of the host in each family that the container has.
+func (e *Endpoint) bindings(p Port) (out []binding) {
+	any := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
+	for _, to := range []netip.Addr{e.Address.Addr(), e.Address6.Addr()} {
+		if !to.IsValid() || p.HostIP.IsValid() && p.HostIP.Is4() != to.Is4() {
+			continue
+		}
+		b := binding{to: to, lan: p.LAN, set: mapPublish, key: join([]byte{protocolNumber(p.Protocol), 0, 0, 0}, port(p.HostPort))}
+		switch {
+		case p.LAN:
+			b.set = mapLAN
+		case !any:
+			b.host, b.set, b.key = p.HostIP, mapAt, join(p.HostIP.AsSlice(), b.key)
+		}
+		b.set += suffix(to)
+		out = append(out, b)
+	}
+	return out
+}
+
+// where names the addresses of the host that a binding is for.
+func (b binding) where() string {
+	family := "IPv" + suffix(b.to)
+	switch {
+	case b.lan:
+		return "from the LAN to any " + family + " address of the host"
+	case b.host.IsValid():
+		return b.host.String()
+	}
+	return "any " + family + " address of the host"
+}
+
+// privateRanges are the addresses that `lan` means: those that are not routed in the Internet (RFC 1918, RFC 6598, RFC
+// 3927, RFC 4193, RFC 4291). A neighbour with a public address is not told from a stranger, and is none.
+var privateRanges = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// PrivateRanges returns the addresses that `lan` means.
+func PrivateRanges() []netip.Prefix { return slices.Clone(privateRanges) }
+
+// constant are the elements that do not depend on networks.
+func (s *Store) constant() (es []nft.Element) {
+	for _, p := range privateRanges {
+		es = append(es, nft.Element{Set: setLAN + suffix(p.Addr()), Key: p.Addr().AsSlice(), End: last(p).Next().AsSlice()})
+	}
+	for _, family := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
+		if _, err := os.Stat(s.guardFile(family)); err == nil {
+			es = append(es, nft.Element{Set: setGuard, Key: []byte{family}})
+		}
+	}
+	return es
+}
+
+// guardFile remembers that forwarding of a family was switched on by us.
+func (s *Store) guardFile(family byte) string {
+	return filepath.Join(s.state, "networks", fmt.Sprintf("guard-%d", family))
 }
 
 // openFirewall lets a network's bridge into the sets, and makes the table when it is missing.
@@ -143,7 +234,7 @@ func (s *Store) add(why string, es []nft.Element) error {
 	return s.install(es)
 }
 
-// Repair makes the table anew when it is gone and reports whether it was. It is cheap when there is nothing to do.
+// Repair puts back what of the firewall is gone and reports whether anything was. It is cheap when there is nothing to do.
 func (s *Store) Repair() (bool, error) {
 	if _, err := os.Stat(filepath.Join(s.state, "endpoints")); err != nil {
 		return false, nil // no container had a network since boot
@@ -153,11 +244,17 @@ func (s *Store) Repair() (bool, error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	there, err := tableExists()
-	if err != nil || there {
+	there, err := tablesExist()
+	if err != nil {
 		return false, err
 	}
-	return true, s.install(nil)
+	if !there {
+		if err := s.install(nil); err != nil {
+			return false, err
+		}
+	}
+	changed, err := standBeside()
+	return changed || !there, err
 }
 
 func (s *Store) lockFirewall() (*flock.Lock, error) {
@@ -175,6 +272,7 @@ func (s *Store) install(es []nft.Element) error {
 	if err != nil {
 		return err
 	}
+	es = append(es, s.constant()...)
 	for _, n := range all {
 		if _, err := netlink.LinkByName(n.Bridge); err != nil {
 			continue
@@ -198,7 +296,7 @@ func unique(es []nft.Element) []nft.Element {
 	seen := map[string]bool{}
 	var out []nft.Element
 	for _, e := range es {
-		if k := e.Set + "\x00" + string(e.Key); !seen[k] {
+		if k := fmt.Sprintf("%d %s %x", e.Family, e.Set, e.Key); !seen[k] {
 			seen[k] = true
 			out = append(out, e)
 		}

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -223,6 +226,39 @@ func (s *Store) lease(n *Network, sub Subnet, want netip.Addr, owner string) (ne
 			return at, errs.Text(errs.Conflict, fmt.Sprintf("no available IPv%d addresses on this network's address pools: %s (%s)", ipVersion(at), n.Name, pool))
 		}
 	}
+}
+
+// Usage counts a subnet's addresses: those that have an owner, the bridge and auxiliary ones included, and those that
+// can still be given to containers.
+func (s *Store) Usage(n *Network, sub Subnet) (used, free uint64, err error) {
+	pool := sub.Subnet
+	if sub.IPRange.IsValid() {
+		pool = sub.IPRange
+	}
+	used = uint64(len(sub.Aux)) + 1
+	es, err := os.ReadDir(s.leaseDir(n))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, errs.Wrap("list leases", err)
+	}
+	inPool := uint64(0)
+	for _, e := range es {
+		if a, err := netip.ParseAddr(e.Name()); err == nil && sub.Subnet.Contains(a) {
+			used++
+			if pool.Contains(a) {
+				inPool++
+			}
+		}
+	}
+	size := uint64(math.MaxUint64)
+	if bits := pool.Addr().BitLen() - pool.Bits(); bits < 64 {
+		size = 1 << bits
+	}
+	for _, a := range append(slices.Collect(maps.Values(sub.Aux)), sub.Gateway, sub.Subnet.Addr(), last(sub.Subnet)) {
+		if pool.Contains(a) {
+			size--
+		}
+	}
+	return used, size - min(inPool, size), nil
 }
 
 // usable tells whether a container may have an address: not the gateway, an auxiliary one, the network's or broadcast's.

@@ -25,6 +25,14 @@ import (
 // DefaultName is the network of containers that ask for none; clients know it by this name.
 const DefaultName = "bridge"
 
+// Drivers of networks.
+const (
+	DriverBridge  = "bridge"  // a switch in the kernel, and this host as its router
+	DriverOverlay = "overlay" // bridges of several hosts, joined by VXLAN
+	DriverMacvlan = "macvlan" // the host's own LAN, with hardware addresses of one's own
+	DriverIPvlan  = "ipvlan"  // the host's own LAN, with its hardware address
+)
+
 // Subnet is one range of addresses of a network.
 type Subnet struct {
 	Subnet  netip.Prefix          `json:"Subnet"`
@@ -35,17 +43,18 @@ type Subnet struct {
 
 // Network is a definition, as kept in networks/<name>/network.json.
 type Network struct {
-	Name     string            `json:"Name"`
-	ID       string            `json:"Id"` // 64 hexadecimal digits
-	Created  time.Time         `json:"Created"`
-	Driver   string            `json:"Driver"` // "bridge"
-	Bridge   string            `json:"Bridge"` // name of the Linux bridge, at most 15 bytes
-	MTU      int               `json:"MTU"`
-	Subnets  []Subnet          `json:"Subnets"`
-	Internal bool              `json:"Internal,omitempty"` // no way out, no way in
-	NoMasq   bool              `json:"NoMasquerade,omitempty"`
-	Options  map[string]string `json:"Options,omitempty"`
-	Labels   map[string]string `json:"Labels,omitempty"`
+	Name       string            `json:"Name"`
+	ID         string            `json:"Id"` // 64 hexadecimal digits
+	Created    time.Time         `json:"Created"`
+	Driver     string            `json:"Driver"` // "bridge"
+	Bridge     string            `json:"Bridge"` // name of the Linux bridge, at most 15 bytes
+	MTU        int               `json:"MTU"`
+	Subnets    []Subnet          `json:"Subnets"`
+	Internal   bool              `json:"Internal,omitempty"`   // no way out, no way in
+	Attachable bool              `json:"Attachable,omitempty"` // said for other engines, which do not let everybody in
+	NoMasq     bool              `json:"NoMasquerade,omitempty"`
+	Options    map[string]string `json:"Options,omitempty"`
+	Labels     map[string]string `json:"Labels,omitempty"`
 }
 
 // IPv6 reports whether the network has a subnet of IPv6.

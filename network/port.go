@@ -5,6 +5,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,9 @@ type Port struct {
 	HostIP        netip.Addr `json:"HostIp,omitzero"`    // zero: every address of the host
 	HostPort      uint16     `json:"HostPort,omitempty"` // 0: the kernel chooses
 	ContainerPort uint16     `json:"ContainerPort"`
-	Protocol      string     `json:"Protocol"` // tcp, udp, sctp
+	Protocol      string     `json:"Protocol"`              // tcp, udp, sctp
+	LAN           bool       `json:"LAN,omitempty"`         // only neighbours, and this host, reach it (PrivateRanges)
+	HostPortEnd   uint16     `json:"HostPortEnd,omitempty"` // if not 0: any free one of HostPort to this one
 }
 
 func (p Port) String() string {
@@ -26,10 +29,14 @@ func (p Port) String() string {
 	if p.HostIP.IsValid() {
 		host = p.HostIP.String()
 	}
+	if p.LAN {
+		return fmt.Sprintf("lan:%d->%d/%s", p.HostPort, p.ContainerPort, p.Protocol)
+	}
 	return fmt.Sprintf("%s->%d/%s", netip.AddrPortFrom(netip.MustParseAddr(host), p.HostPort), p.ContainerPort, p.Protocol)
 }
 
 // ParsePorts reads a -p value as Docker does: [[ip:][hostPort[-end]]:]containerPort[-end][/protocol], IPv6 in brackets.
+// Instead of the ip, "lan" publishes for neighbours alone.
 func ParsePorts(spec string) ([]Port, error) {
 	bad := func(why string) ([]Port, error) {
 		return nil, errs.Text(errs.Invalid, fmt.Sprintf("invalid publish specification %q: %s", spec, why))
@@ -48,12 +55,13 @@ func ParsePorts(spec string) ([]Port, error) {
 		return bad("invalid containerPort: " + rest[i+1:])
 	}
 	var ip netip.Addr
+	lan := false
 	var hostFirst, hostEnd uint16
 	if i >= 0 {
 		host := rest[:i]
 		if j := strings.LastIndexByte(host, ':'); j >= 0 {
 			text := strings.TrimSuffix(strings.TrimPrefix(host[:j], "["), "]")
-			if text != "" {
+			if lan = text == "lan"; text != "" && !lan {
 				if ip, err = netip.ParseAddr(text); err != nil {
 					return bad("invalid IP address: " + text)
 				}
@@ -64,7 +72,7 @@ func ParsePorts(spec string) ([]Port, error) {
 			if hostFirst, hostEnd, err = ParseRange(host); err != nil {
 				return bad("invalid hostPort: " + host)
 			}
-			// A host range for one container port means "any free one of these"; the first is tried here.
+			// A host range for one container port means "any free one of these".
 			if hostEnd-hostFirst != end-first && end != first {
 				return bad("invalid ranges specified for container and host Ports: " + rest[i+1:] + " and " + host)
 			}
@@ -72,9 +80,12 @@ func ParsePorts(spec string) ([]Port, error) {
 	}
 	var out []Port
 	for n := 0; n <= int(end-first); n++ {
-		p := Port{HostIP: ip.Unmap(), ContainerPort: first + uint16(n), Protocol: proto}
+		p := Port{HostIP: ip.Unmap(), ContainerPort: first + uint16(n), Protocol: proto, LAN: lan}
 		if hostFirst != 0 {
 			p.HostPort = hostFirst + uint16(n)
+			if end == first && hostEnd > hostFirst {
+				p.HostPortEnd = hostEnd
+			}
 		}
 		out = append(out, p)
 	}
@@ -105,6 +116,61 @@ func protocolNumber(name string) byte {
 		return unix.IPPROTO_SCTP
 	}
 	return 0
+}
+
+// publish reserves a port of this host in each family in which the container can be reached, the same number in all.
+func (s *Store) publish(a *Attachment, e *Endpoint, p Port) error {
+	first, last := p.HostPort, max(p.HostPort, p.HostPortEnd)
+	tries := int(last-first) + 1
+	if first == 0 {
+		tries = 10 // the kernel's choice of one family may be taken in the other
+	}
+	var err error
+	for try := range tries {
+		if p.HostPort = first; first != 0 {
+			p.HostPort += uint16(try)
+		}
+		var held []*os.File
+		if held, err = s.reserveAll(e, &p); err == nil {
+			p.HostPortEnd = 0
+			a.Held = append(a.Held, held...)
+			e.Ports = append(e.Ports, p)
+			return nil
+		}
+		if !errs.Is(err, errs.Conflict) {
+			break
+		}
+	}
+	if p.HostPortEnd > 0 && errs.Is(err, errs.Conflict) {
+		return errs.Text(errs.Conflict, fmt.Sprintf("Bind for ports %d-%d failed: all ports are allocated", first, last)).WithHint(errs.HintOf(err))
+	}
+	return err
+}
+
+// reserveAll reserves a port once for each of its bindings.
+func (s *Store) reserveAll(e *Endpoint, p *Port) (held []*os.File, err error) {
+	any := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
+	addresses := []netip.Addr{p.HostIP}
+	if any && !p.HostIP.IsValid() && e.Address6.IsValid() {
+		addresses = append(addresses, netip.IPv6Unspecified())
+		if !e.Address.IsValid() {
+			addresses = addresses[1:]
+		}
+	}
+	for _, ip := range addresses {
+		at := *p
+		at.HostIP = ip
+		fd, err := s.reserve(&at)
+		if err != nil {
+			for _, f := range held {
+				f.Close()
+			}
+			return nil, err
+		}
+		p.HostPort = at.HostPort
+		held = append(held, os.NewFile(uintptr(fd), p.String()))
+	}
+	return held, nil
 }
 
 // reserve binds a socket to the port's host side, so that no program of the host can take it while the container has
@@ -178,7 +244,7 @@ func (s *Store) bindError(p *Port, err error) error {
 	return errs.Wrap("bind "+at, err)
 }
 
-// publisher names the container that publishes a host port, or "".
+// publisher names the container that publishes a host port, or "". The record of one that is gone counts for nothing.
 func (s *Store) publisher(p Port) string {
 	all, err := s.List()
 	if err != nil {

@@ -4,6 +4,7 @@ package network
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -80,6 +81,13 @@ func conntrack(key expr.CtKey, bits uint32) []expr.Any {
 		isNot(1, make([]byte, 4))}
 }
 
+// marked accepts a packet with a mark on it, so that the rules of another firewall on this host, which come later, can
+// tell that it is ours (beside.go).
+var marked = []expr.Any{meta(expr.MetaKeyMARK, 1),
+	&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(^uint32(ourMark)),
+		Xor: binaryutil.NativeEndian.PutUint32(ourMark)},
+	&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}, accept}
+
 var (
 	known     = conntrack(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
 	published = conntrack(expr.CtKeySTATUS, 1<<5) // IPS_DST_NAT: it came in through a published port
@@ -94,13 +102,15 @@ type rule struct {
 func rules() []rule {
 	one := func(e ...expr.Any) []expr.Any { return e }
 	rs := []rule{
-		{"forward", "answers", [][]expr.Any{known, one(accept)}},
-		{"forward", "neighbours on one bridge", [][]expr.Any{sameBridge, one(accept)}},
+		{"forward", "answers", [][]expr.Any{fromBridge, known, marked}},
+		{"forward", "answers", [][]expr.Any{toBridge, known, marked}},
+		{"forward", "neighbours on one bridge", [][]expr.Any{sameBridge, marked}},
 		{"forward", "an internal network has no way out", [][]expr.Any{one(meta(expr.MetaKeyIIFNAME, 1), in(setInternal), drop)}},
 		{"forward", "an internal network has no way in", [][]expr.Any{one(meta(expr.MetaKeyOIFNAME, 1), in(setInternal), drop)}},
-		{"forward", "published ports", [][]expr.Any{toBridge, published, one(accept)}},
+		{"forward", "published ports", [][]expr.Any{toBridge, published, marked}},
 		{"forward", "networks are isolated from each other and from outside", [][]expr.Any{toBridge, one(drop)}},
-		{"forward", "containers reach the world", [][]expr.Any{fromBridge, one(accept)}},
+		{"forward", "containers reach the world", [][]expr.Any{fromBridge, marked}},
+		{"forward", "this host was no router before: nothing else is forwarded", [][]expr.Any{one(meta(expr.MetaKeyNFPROTO, 1), in(setGuard), drop)}},
 	}
 	for _, f := range families {
 		rs = append(rs, f.rules()...)
@@ -118,13 +128,14 @@ func (f family) rules() []rule {
 	}
 	// From a bridge only the addresses that were given out there; IPv6's link-local ones stay on their link anyway.
 	rs = append(rs, rule{"prerouting", "no false source addresses", [][]expr.Any{f.match(), f.notLinkLocal(), fromBridge,
-		one(f.load(f.source, reg32(0)), meta(expr.MetaKeyIIFNAME, reg32(f.registers)), notIn(setSources+f.suffix), drop)}})
+		one(meta(expr.MetaKeyIIFNAME, 1), notIn(setOverlay), f.load(f.source, reg32(0)), meta(expr.MetaKeyIIFNAME, reg32(f.registers)), notIn(setSources+f.suffix), drop)}})
 	rs = append(rs, rule{"prerouting", "container addresses are reached through their bridge alone", [][]expr.Any{f.match(), notLoopback,
 		one(meta(expr.MetaKeyIIFNAME, 1), notIn(setBridges), f.load(f.dest, 1), in(setSubnets+f.suffix), drop)}})
 	for _, chain := range []string{"publish", "publish_local"} {
 		rs = append(rs,
 			rule{chain, "ports published on one address", [][]expr.Any{f.match(), f.dnat(mapAt+f.suffix, true)}},
-			rule{chain, "ports published on every address", [][]expr.Any{f.match(), toThisHost, f.dnat(mapPublish+f.suffix, false)}})
+			rule{chain, "ports published on every address", [][]expr.Any{f.match(), toThisHost, f.dnat(mapPublish+f.suffix, false)}},
+			rule{chain, "ports published for the LAN", [][]expr.Any{f.match(), toThisHost, f.fromLAN(chain), f.dnat(mapLAN+f.suffix, false)}})
 	}
 	if f.loopback != nil {
 		rs = append(rs, rule{"masquerade", "from 127.0.0.1 to a published port", [][]expr.Any{f.match(), toBridge,
@@ -136,6 +147,14 @@ func (f family) rules() []rule {
 			one(f.load(f.source, reg32(0)), meta(expr.MetaKeyOIFNAME, reg32(f.registers)), in(setSources+f.suffix)), published, one(&expr.Masq{})}},
 		rule{"masquerade", "outside, containers have the host's address", [][]expr.Any{f.match(),
 			one(f.load(f.source, 1), in(setMasq+f.suffix), meta(expr.MetaKeyOIFNAME, 1), notIn(setBridges), &expr.Masq{})}})
+}
+
+// fromLAN lets neighbours in; what this host itself sends needs no such test.
+func (f family) fromLAN(chain string) []expr.Any {
+	if chain == "publish_local" {
+		return nil
+	}
+	return []expr.Any{f.load(f.source, 1), in(setLAN + f.suffix)}
 }
 
 // notLinkLocal lets fe80::/10 pass the source check.
@@ -163,92 +182,110 @@ func (f family) dnat(name string, withAddress bool) []expr.Any {
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.proto), RegAddrMin: reg32(0), RegProtoMin: reg32(f.registers), Specified: true})
 }
 
-func chains(t *nftables.Table) map[string]*nftables.Chain {
+func chains(t *nftables.Table) []*nftables.Chain {
 	policy := nftables.ChainPolicyAccept
 	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
 		return &nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: hook, Priority: &priority, Policy: &policy}
 	}
-	return map[string]*nftables.Chain{
-		"prerouting":    chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw),
-		"publish":       chain("publish", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest),
-		"publish_local": chain("publish_local", nftables.ChainTypeNAT, nftables.ChainHookOutput, *nftables.ChainPriorityNATDest),
-		"forward":       chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter),
-		"masquerade":    chain("masquerade", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource),
+	return []*nftables.Chain{
+		chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw),
+		chain("publish", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest),
+		chain("publish_local", nftables.ChainTypeNAT, nftables.ChainHookOutput, *nftables.ChainPriorityNATDest),
+		chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-5),
+		chain("masquerade", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource),
 	}
 }
 
-func sets(t *nftables.Table) ([]*nftables.Set, error) {
-	var out []*nftables.Set
-	var bad error
-	add := func(name string, interval bool, data []nftables.SetDatatype, key ...nftables.SetDatatype) {
-		s := &nftables.Set{Table: t, Name: name, Interval: interval, KeyType: key[0]}
-		var err error
-		if len(key) > 1 {
-			if s.KeyType, err = nftables.ConcatSetType(key...); err != nil {
-				bad = err
-			}
+// setsOf collects the sets of a table.
+type setsOf struct {
+	table *nftables.Table
+	all   []*nftables.Set
+	err   error
+}
+
+func (ss *setsOf) add(name string, interval bool, data []nftables.SetDatatype, key ...nftables.SetDatatype) {
+	s := &nftables.Set{Table: ss.table, Name: name, Interval: interval, KeyType: key[0]}
+	var err error
+	if len(key) > 1 {
+		if s.KeyType, err = nftables.ConcatSetType(key...); err != nil {
+			ss.err = err
 		}
-		if data != nil {
-			s.IsMap = true
-			if s.DataType, err = nftables.ConcatSetType(data...); err != nil {
-				bad = err
-			}
-		}
-		out = append(out, s)
 	}
+	if data != nil {
+		s.IsMap = true
+		if s.DataType, err = nftables.ConcatSetType(data...); err != nil {
+			ss.err = err
+		}
+	}
+	ss.all = append(ss.all, s)
+}
+
+func sets(t *nftables.Table) ([]*nftables.Set, error) {
+	ss := &setsOf{table: t}
+	add := ss.add
 	add(setBridges, false, nil, nftables.TypeIFName)
 	add(setSame, false, nil, nftables.TypeIFName, nftables.TypeIFName)
 	add(setInternal, false, nil, nftables.TypeIFName)
+	add(setOverlay, false, nil, nftables.TypeIFName)
+	add(setGuard, false, nil, nftables.TypeNFProto)
 	for _, f := range families {
 		to := []nftables.SetDatatype{f.address, nftables.TypeInetService}
 		add(setSubnets+f.suffix, true, nil, f.address)
 		add(setMasq+f.suffix, true, nil, f.address)
 		add(setSources+f.suffix, false, nil, f.address, nftables.TypeIFName)
+		add(setLAN+f.suffix, true, nil, f.address)
 		add(mapPublish+f.suffix, false, to, nftables.TypeInetProto, nftables.TypeInetService)
+		add(mapLAN+f.suffix, false, to, nftables.TypeInetProto, nftables.TypeInetService)
 		add(mapAt+f.suffix, false, to, f.address, nftables.TypeInetProto, nftables.TypeInetService)
 	}
-	return out, bad
+	return ss.all, ss.err
 }
 
-// installTable replaces our table by a new one with these elements, in one transaction.
+// installTable replaces our two tables by new ones with these elements, in one transaction.
 func installTable(es []nft.Element) error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
 	}
-	t := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
-	// Adding it first makes deleting it right whether it was there or not.
-	c.AddTable(t)
-	c.DelTable(t)
-	c.AddTable(t)
-	ss, err := sets(t)
-	if err != nil {
-		return err
+	inet := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+	bridge := &nftables.Table{Name: tableName, Family: nftables.TableFamilyBridge}
+	for _, t := range []*nftables.Table{inet, bridge} {
+		// Adding it first makes deleting it right whether it was there or not.
+		c.AddTable(t)
+		c.DelTable(t)
+		c.AddTable(t)
 	}
-	for _, s := range ss {
-		if err := c.AddSet(s, setElements(es, s.Name)); err != nil {
-			return fmt.Errorf("set %s: %w", s.Name, err)
+	for _, part := range []struct {
+		table *nftables.Table
+		sets  func(*nftables.Table) ([]*nftables.Set, error)
+		chain []*nftables.Chain
+		rules []rule
+	}{{inet, sets, chains(inet), rules()}, {bridge, bridgeSets, bridgeChains(bridge), bridgeRules()}} {
+		ss, err := part.sets(part.table)
+		if err != nil {
+			return err
 		}
-	}
-	cs := chains(t)
-	for _, name := range []string{"prerouting", "publish", "publish_local", "forward", "masquerade"} {
-		c.AddChain(cs[name])
-	}
-	for _, r := range rules() {
-		var exprs []expr.Any
-		for _, p := range r.parts {
-			exprs = append(exprs, p...)
+		for _, s := range ss {
+			if err := c.AddSet(s, setElements(es, part.table.Family, s.Name)); err != nil {
+				return fmt.Errorf("set %s: %w", s.Name, err)
+			}
 		}
-		c.AddRule(&nftables.Rule{Table: t, Chain: cs[r.chain], Exprs: exprs,
-			UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment)})
+		byName := map[string]*nftables.Chain{}
+		for _, chain := range part.chain {
+			byName[chain.Name] = c.AddChain(chain)
+		}
+		for _, r := range part.rules {
+			c.AddRule(&nftables.Rule{Table: part.table, Chain: byName[r.chain], Exprs: slices.Concat(r.parts...),
+				UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment)})
+		}
 	}
 	return c.Flush()
 }
 
-func setElements(es []nft.Element, set string) []nftables.SetElement {
+func setElements(es []nft.Element, family nftables.TableFamily, set string) []nftables.SetElement {
 	var out []nftables.SetElement
 	for _, e := range es {
-		if e.Set != set {
+		if e.Set != set || (e.Family == unix.NFPROTO_BRIDGE) != (family == nftables.TableFamilyBridge) {
 			continue
 		}
 		out = append(out, nftables.SetElement{Key: e.Key, Val: e.Value})
@@ -259,19 +296,20 @@ func setElements(es []nft.Element, set string) []nftables.SetElement {
 	return out
 }
 
-func tableExists() (bool, error) {
+// tablesExist asks for both of our tables.
+func tablesExist() (bool, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return false, err
 	}
-	ts, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return false, err
-	}
-	for _, t := range ts {
-		if t.Name == tableName {
-			return true, nil
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge} {
+		ts, err := c.ListTablesOfFamily(family)
+		if err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(ts, func(t *nftables.Table) bool { return t.Name == tableName }) {
+			return false, nil
 		}
 	}
-	return false, nil
+	return true, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -128,6 +129,13 @@ func (e *Endpoint) configure(n *Network) error {
 			return err
 		}
 	}
+	for name, value := range e.sysctls {
+		path := strings.ReplaceAll(strings.TrimPrefix(name, "net."), ".", "/")
+		path = strings.ReplaceAll(path, "IFNAME", e.Interface)
+		if err := setSysctl(path, value, "asked for by --network driver-opt"); err != nil {
+			return err
+		}
+	}
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return errs.Wrap("open netlink socket", err)
@@ -147,6 +155,16 @@ func (e *Endpoint) configure(n *Network) error {
 			return errs.Wrap(fmt.Sprintf("set address %s on %s", p, e.Interface), err)
 		}
 	}
+	for _, a := range e.LinkLocal {
+		bits := map[bool]int{true: 16, false: 64}[a.Is4()]
+		err := trace.Step("addr add", "an address for neighbours alone", "addr", a, "dev", e.Interface).
+			Do(func() error {
+				return h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, bits)), Flags: unix.IFA_F_NODAD, Scope: unix.RT_SCOPE_LINK})
+			})
+		if err != nil {
+			return errs.Wrap(fmt.Sprintf("set address %s on %s", a, e.Interface), err)
+		}
+	}
 	if err := linkUp(e.Interface); err != nil {
 		return err
 	}
@@ -157,12 +175,53 @@ func (e *Endpoint) configure(n *Network) error {
 		if !gw.IsValid() {
 			continue
 		}
-		err := trace.Step("route add default", "everything else is reached through the bridge", "via", gw, "dev", e.Interface).
-			Do(func() error { return h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw.AsSlice()}) })
-		// The first network that has a gateway keeps the default route.
-		if err != nil && err != unix.EEXIST {
+		err := trace.Step("route add default", "everything else is reached through the bridge", "via", gw, "dev", e.Interface, "metric", e.Metric).
+			Do(func() error {
+				return h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw.AsSlice(), Priority: e.Metric})
+			})
+		if err != nil {
 			return errs.Wrap("add default route via "+gw.String(), err)
 		}
+	}
+	return nil
+}
+
+// demote lets the default routes of the calling thread's namespace wait behind a better one.
+func demote(there []Endpoint) error {
+	for _, e := range there {
+		if e.Metric != bestMetric {
+			continue
+		}
+		l, err := netlink.LinkByName(e.Interface)
+		if err != nil {
+			continue
+		}
+		for _, gw := range []netip.Addr{e.Gateway, e.Gateway6} {
+			if !gw.IsValid() {
+				continue
+			}
+			old := netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw.AsSlice()}
+			behind := old
+			behind.Priority = otherMetric
+			err := trace.Step("route replace default", "another network has a higher priority", "via", gw, "metric", otherMetric).
+				Do(func() error {
+					if netlink.RouteDel(&old) != nil {
+						return nil // an internal network has none
+					}
+					return netlink.RouteAdd(&behind)
+				})
+			if err != nil && err != unix.EEXIST {
+				return errs.Wrap("move default route via "+gw.String(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkInterface refuses names that the kernel refuses, and those that would lead a path of sysctls elsewhere.
+func checkInterface(name string) error {
+	if name == "" || len(name) > 15 || name == "." || name == ".." || name == "lo" || name == "all" || name == "default" || strings.ContainsAny(name, "/ \t\n:%") {
+		return errs.Text(errs.Invalid, fmt.Sprintf("invalid interface name %q: at most 15 characters, no space, slash, colon or percent sign", name))
 	}
 	return nil
 }

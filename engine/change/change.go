@@ -68,7 +68,7 @@ func parseChange(word, rest string) (configChange, error) {
 			}
 		}, err
 	case "EXPOSE":
-		exposed, _, err := ports.Parse(nil, strings.Fields(rest))
+		exposed, _, _, err := ports.Parse(nil, strings.Fields(rest))
 		return func(c *dockerspec.DockerOCIImageConfig) {
 			if c.ExposedPorts == nil {
 				c.ExposedPorts = map[string]struct{}{}

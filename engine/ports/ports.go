@@ -15,22 +15,34 @@ import (
 	"github.com/berth-containers/berth/network"
 )
 
-// Parse reads the values of -p and --expose.
-func Parse(publish, expose []string) (docker.PortSet, docker.PortMap, error) {
-	exposed, bindings := docker.PortSet{}, docker.PortMap{}
+// Key tells a binding of a container's port from its others.
+func Key(port docker.Port, b docker.PortBinding) string { return port.String() + "=" + b.HostPort }
+
+// Parse reads the values of -p and --expose. The third result has the keys of those bindings that are for the LAN alone.
+func Parse(publish, expose []string) (docker.PortSet, docker.PortMap, map[string]bool, error) {
+	exposed, bindings, lan := docker.PortSet{}, docker.PortMap{}, map[string]bool(nil)
 	for _, spec := range publish {
 		ports, err := network.ParsePorts(spec)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		for _, p := range ports {
 			port, ok := docker.PortFrom(p.ContainerPort, docker.IPProtocol(p.Protocol))
 			if !ok {
-				return nil, nil, errs.Text(errs.Invalid, "invalid port: "+spec)
+				return nil, nil, nil, errs.Text(errs.Invalid, "invalid port: "+spec)
 			}
 			b := docker.PortBinding{HostIP: p.HostIP}
 			if p.HostPort > 0 {
 				b.HostPort = strconv.Itoa(int(p.HostPort))
+			}
+			if p.HostPortEnd > 0 {
+				b.HostPort += "-" + strconv.Itoa(int(p.HostPortEnd))
+			}
+			if p.LAN {
+				if lan == nil {
+					lan = map[string]bool{}
+				}
+				lan[Key(port, b)] = true
 			}
 			exposed[port] = struct{}{}
 			bindings[port] = append(bindings[port], b)
@@ -43,17 +55,17 @@ func Parse(publish, expose []string) (docker.PortSet, docker.PortMap, error) {
 		}
 		first, last, err := network.ParseRange(numbers)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		for n := int(first); n <= int(last); n++ {
 			port, ok := docker.PortFrom(uint16(n), docker.IPProtocol(protocol))
 			if !ok {
-				return nil, nil, errs.Text(errs.Invalid, "invalid port: "+spec)
+				return nil, nil, nil, errs.Text(errs.Invalid, "invalid port: "+spec)
 			}
 			exposed[port] = struct{}{}
 		}
 	}
-	return exposed, bindings, nil
+	return exposed, bindings, lan, nil
 }
 
 // Change adds bindings to those of a container and takes others away, which are named CONTAINER_PORT[/PROTOCOL] or

@@ -12,13 +12,14 @@ import (
 // Element is one entry of a set (Value is nil) or a map. Key and Value hold each field padded to four bytes, in network
 // byte order, as the kernel keeps concatenations in its registers.
 type Element struct {
-	Set   string
-	Key   []byte
-	Value []byte
-	End   []byte // for sets of intervals: the first key beyond; nil otherwise
+	Family byte // NFPROTO_* of the table; 0: inet
+	Set    string
+	Key    []byte
+	Value  []byte
+	End    []byte // for sets of intervals: the first key beyond; nil otherwise
 }
 
-// Add returns the batch that adds elements to sets of a table of family inet. The kernel takes all of it or nothing. An
+// Add returns the batch that adds elements to sets of tables of one name. The kernel takes all of it or nothing. An
 // element that a set has already changes nothing; a key that a map has already refuses the whole batch with EEXIST.
 func Add(table string, es []Element) []byte {
 	return batch(table, es, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
@@ -37,7 +38,11 @@ func batch(table string, es []Element, message, flags uint16) []byte {
 		if flags != 0 && e.Value != nil {
 			how |= unix.NLM_F_EXCL
 		}
-		at := b.header(unix.NFNL_SUBSYS_NFTABLES<<8|message, how, seq, unix.NFPROTO_INET, 0)
+		family := e.Family
+		if family == 0 {
+			family = unix.NFPROTO_INET
+		}
+		at := b.header(unix.NFNL_SUBSYS_NFTABLES<<8|message, how, seq, family, 0)
 		b.string(unix.NFTA_SET_ELEM_LIST_TABLE, table)
 		b.string(unix.NFTA_SET_ELEM_LIST_SET, e.Set)
 		list := b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)

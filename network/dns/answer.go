@@ -4,6 +4,7 @@ package dns
 
 import (
 	"net/netip"
+	"os"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -15,13 +16,10 @@ const ttl = 5
 // Zone is what a container may ask for.
 type Zone struct {
 	Records  Records               `json:"records"`
-	Networks []string              `json:"networks"`        // ids of the networks whose names are seen
-	Hosts    map[string]netip.Addr `json:"hosts,omitempty"` // fixed names: host.docker.internal and the like
-	Reverse  Reverse               `json:"-"`
+	Networks []string              `json:"networks"`         // ids of networks whose names are seen, always
+	Places   string                `json:"places,omitempty"` // folder of the container's endpoints, NETWORK.json each: what it joins later, too
+	Hosts    map[string]netip.Addr `json:"hosts,omitempty"`  // fixed names: host.docker.internal and the like
 }
-
-// Reverse names the container that has an address, as "name.network"; "" when none has.
-type Reverse func(netip.Addr) string
 
 // answer returns the whole response to a question that this zone knows, or nil when it has to be forwarded. A name that
 // is known has no other records than its addresses: asking for others gives an empty answer, never another server's.
@@ -37,14 +35,12 @@ func (z *Zone) answer(query []byte) ([]byte, *dnsmessage.Question) {
 	}
 	name := q.Name.String()
 	if q.Type == dnsmessage.TypePTR {
-		if a, ok := reverseAddr(name); ok && z.Reverse != nil {
-			if host := z.Reverse(a); host != "" {
-				return z.build(h, q, nil, host), &q
-			}
+		if host := z.Records.host(z.networks(), name); host != "" {
+			return z.build(h, q, nil, host, edns(query)), &q
 		}
 		return nil, &q
 	}
-	addrs, known := z.Records.Lookup(z.Networks, name)
+	addrs, known := z.Records.Lookup(z.networks(), name)
 	if !known {
 		if folded, ok := Fold(name); ok {
 			if a, ok := z.Hosts[folded]; ok {
@@ -55,10 +51,25 @@ func (z *Zone) answer(query []byte) ([]byte, *dnsmessage.Question) {
 	if !known {
 		return nil, &q
 	}
-	return z.build(h, q, addrs, ""), &q
+	return z.build(h, q, addrs, "", edns(query)), &q
 }
 
-func (z *Zone) build(h dnsmessage.Header, q dnsmessage.Question, addrs []netip.Addr, ptr string) []byte {
+// networks are those that the container is in now.
+func (z *Zone) networks() []string {
+	if z.Places == "" {
+		return z.Networks
+	}
+	out := append([]string(nil), z.Networks...)
+	es, _ := os.ReadDir(z.Places)
+	for _, e := range es {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (z *Zone) build(h dnsmessage.Header, q dnsmessage.Question, addrs []netip.Addr, ptr string, edns bool) []byte {
 	b := dnsmessage.NewBuilder(make([]byte, 0, 512), dnsmessage.Header{ID: h.ID, Response: true, Authoritative: true,
 		RecursionDesired: h.RecursionDesired, RecursionAvailable: true})
 	b.EnableCompression()
@@ -79,12 +90,21 @@ func (z *Zone) build(h dnsmessage.Header, q dnsmessage.Question, addrs []netip.A
 			_ = b.PTRResource(rh, dnsmessage.PTRResource{PTR: n})
 		}
 	}
+	if edns { // a question with an OPT record is answered with one (RFC 6891 section 6.1.1)
+		var opt dnsmessage.ResourceHeader
+		_ = opt.SetEDNS0(ednsSize, dnsmessage.RCodeSuccess, false)
+		_ = b.StartAdditionals()
+		_ = b.OPTResource(opt, dnsmessage.OPTResource{})
+	}
 	out, err := b.Finish()
 	if err != nil {
 		return nil
 	}
 	return out
 }
+
+// ednsSize is the longest question by UDP that is read whole: what fits an Ethernet frame.
+const ednsSize = 1232
 
 // refuse is a response without an answer.
 func refuse(query []byte, code dnsmessage.RCode) []byte {
@@ -115,48 +135,27 @@ func truncated(query []byte) []byte {
 }
 
 // limit is how long a response by UDP may be: 512 bytes, or what the question's OPT record says (RFC 6891 section 6.2.3).
-func limit(query []byte) int {
+func limit(query []byte) int { return max(512, optSize(query)) }
+
+// edns reports whether a question carries an OPT record.
+func edns(query []byte) bool { return optSize(query) >= 0 }
+
+// optSize is what the question's OPT record says; -1 when it has none.
+func optSize(query []byte) int {
 	var p dnsmessage.Parser
 	if _, err := p.Start(query); err != nil || p.SkipAllQuestions() != nil || p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
-		return 512
+		return -1
 	}
 	for {
 		h, err := p.AdditionalHeader()
 		if err != nil {
-			return 512
+			return -1
 		}
 		if h.Type == dnsmessage.TypeOPT {
-			return max(512, int(h.Class))
+			return int(h.Class)
 		}
 		if p.SkipAdditional() != nil {
-			return 512
+			return -1
 		}
 	}
-}
-
-// reverseAddr reads 4.3.2.1.in-addr.arpa. and its twin of IPv6.
-func reverseAddr(name string) (netip.Addr, bool) {
-	name = strings.ToLower(name)
-	if s, ok := strings.CutSuffix(name, ".in-addr.arpa."); ok {
-		f := strings.Split(s, ".")
-		if len(f) != 4 {
-			return netip.Addr{}, false
-		}
-		a, err := netip.ParseAddr(f[3] + "." + f[2] + "." + f[1] + "." + f[0])
-		return a, err == nil
-	}
-	s, ok := strings.CutSuffix(name, ".ip6.arpa.")
-	f := strings.Split(s, ".")
-	if !ok || len(f) != 32 {
-		return netip.Addr{}, false
-	}
-	var b strings.Builder
-	for i := 31; i >= 0; i-- {
-		b.WriteString(f[i])
-		if i%4 == 0 && i > 0 {
-			b.WriteByte(':')
-		}
-	}
-	a, err := netip.ParseAddr(b.String())
-	return a, err == nil
 }

@@ -128,7 +128,7 @@ func worldAnswer(query []byte) []byte {
 	for i := range many {
 		addrs = append(addrs, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
 	}
-	return new(Zone).build(h, q, addrs, "")
+	return new(Zone).build(h, q, addrs, "", false)
 }
 
 func lab(t *testing.T, u *Upstream) (Records, *net.Resolver) {
@@ -136,8 +136,7 @@ func lab(t *testing.T, u *Upstream) (Records, *net.Resolver) {
 	r := Records(t.TempDir())
 	ns := newNamespace(t)
 	s, err := Listen(ns, Zone{Records: r, Networks: []string{"n1", "n2"},
-		Hosts:   map[string]netip.Addr{"host.docker.internal": netip.MustParseAddr("10.0.0.1")},
-		Reverse: func(a netip.Addr) string { return map[string]string{"10.0.0.2": "db.n1"}[a.String()] }}, u)
+		Hosts: map[string]netip.Addr{"host.docker.internal": netip.MustParseAddr("10.0.0.1")}}, u)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +188,13 @@ func TestNamesOfContainers(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	if names, err := res.LookupAddr(context.Background(), "10.0.0.2"); err != nil || len(names) != 1 || names[0] != "db.n1." {
-		t.Errorf("PTR: %v, %v", names, err)
+	for _, a := range []string{"10.0.0.2", "fd00::2"} {
+		if _, err := r.AddReverse("n1", netip.MustParseAddr(a), "c1", "db.n1"); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := res.LookupAddr(context.Background(), a); err != nil || len(names) != 1 || names[0] != "db.n1." {
+			t.Errorf("PTR of %s: %v, %v", a, names, err)
+		}
 	}
 	for _, f := range web {
 		_ = os.Remove(f) // the folder stays, the other has the name too
@@ -210,6 +214,47 @@ func TestLongAnswersComeByTCP(t *testing.T) {
 	}
 	if got := len(strings.Fields(lookup(t, res, "all."))); got != 80 {
 		t.Errorf("%d addresses of ours, want 80", got)
+	}
+}
+
+// An alias belongs to one container, and follows the name that it stands for.
+func TestAlias(t *testing.T) {
+	r, res := lab(t, world(t))
+	if _, err := r.Alias("n2", "store", "n1", "db"); err != nil {
+		t.Fatal(err)
+	}
+	if got := lookup(t, res, "store."); !strings.HasPrefix(got, "error") {
+		t.Errorf("an alias of nobody is %s", got)
+	}
+	add(t, r, "n1", "db", "c1", "10.0.0.2")
+	if got := lookup(t, res, "store."); got != "10.0.0.2" {
+		t.Errorf("alias: %s", got)
+	}
+	if names := r.texts([]string{"n2"}, "../n1/db"); names != nil {
+		t.Errorf("a name that leads elsewhere: %v", names)
+	}
+}
+
+func TestAnswersCarryTheOptionRecord(t *testing.T) {
+	z := &Zone{Hosts: map[string]netip.Addr{"host.docker.internal": netip.MustParseAddr("10.0.0.1")}}
+	for _, with := range []bool{false, true} {
+		b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: 7})
+		_ = b.StartQuestions()
+		_ = b.Question(dnsmessage.Question{Name: dnsmessage.MustNewName("Host.Docker.Internal."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET})
+		if with {
+			var opt dnsmessage.ResourceHeader
+			_ = opt.SetEDNS0(4096, dnsmessage.RCodeSuccess, false)
+			_ = b.StartAdditionals()
+			_ = b.OPTResource(opt, dnsmessage.OPTResource{})
+		}
+		q, err := b.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _ := z.answer(q)
+		if out == nil || edns(out) != with || limit(q) != map[bool]int{false: 512, true: 4096}[with] {
+			t.Errorf("question with OPT %v: answer %x, limit %d", with, out, limit(q))
+		}
 	}
 }
 
