@@ -26,13 +26,16 @@ func (s *Store) Publish(container string, ports []Port) ([]Port, *Undo, error) {
 	}
 	more := *e
 	more.Ports = slices.Clone(e.Ports)
+	var held Attachment
+	defer func() {
+		for _, f := range held.Held {
+			f.Close()
+		}
+	}()
 	for _, p := range ports {
-		fd, err := s.reserve(&p)
-		if err != nil {
+		if err := s.publish(&held, &more, p); err != nil {
 			return nil, nil, err
 		}
-		defer unix.Close(fd)
-		more.Ports = append(more.Ports, p)
 	}
 	elements := more.elements()[len(e.elements()):] // they come in the order of ports
 	undo := new(Undo)
@@ -89,8 +92,10 @@ func (s *Store) firstOf(container string) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range ends {
-		if ends[i].Interface == "eth0" {
+	for _, fits := range []func(Endpoint) bool{
+		func(e Endpoint) bool { return len(e.Ports) > 0 }, func(e Endpoint) bool { return e.Interface == "eth0" }, func(Endpoint) bool { return true },
+	} {
+		if i := slices.IndexFunc(ends, fits); i >= 0 {
 			return &ends[i], nil
 		}
 	}
