@@ -43,7 +43,8 @@ func commands() []entry {
 		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"stop", newStop}, {"restart", newRestart}, {"kill", newKill},
 		{"rm", newRemove}, {"ps", newList}, {"inspect", newInspect}, {"logs", newLogs}, {"exec", newExec}, {"attach", newAttach}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"rename", newRename}, {"port", newPort},
-		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"why", newWhy}, {"container why", newWhy}, {"boot", newBoot}, {"boot install", newBootInstall}, {"boot uninstall", newBootUninstall}, {"boot status", newBootStatus}, {"boot stop", newBootStop},
+		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"why", newWhy}, {"container why", newWhy}, {"snap", newSnap}, {"snap ls", newSnapList}, {"snap rm", newSnapRemove}, {"branch", newBranch}, {"undo", newUndo},
+		{"boot", newBoot}, {"boot install", newBootInstall}, {"boot uninstall", newBootUninstall}, {"boot status", newBootStatus}, {"boot stop", newBootStop},
 		{"anatomy", newAnatomy}, {"container anatomy", newAnatomy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
 		{"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
@@ -72,7 +73,7 @@ func commands() []entry {
 func aliases() map[string]string {
 	return map[string]string{
 		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls", "image remove": "image rm",
-		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm",
+		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm", "snap list": "snap ls", "snap remove": "snap rm",
 	}
 }
 
@@ -313,6 +314,18 @@ func exactArgs(n int) cobra.PositionalArgs {
 			return nil
 		}
 		return argsError(cmd, "exactly", n)
+	}
+}
+
+func rangeArgs(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return argsError(cmd, "at least", least)
+		case len(args) > most:
+			return argsError(cmd, "at most", most)
+		}
+		return nil
 	}
 }
 

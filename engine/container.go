@@ -81,6 +81,26 @@ func (c *Container) lock() (*flock.Lock, error) {
 	return flock.TryExclusive(filepath.Join(c.dataDir(), "lock"))
 }
 
+// Folder is where everything that is kept of the container lies.
+func (c *Container) Folder() string { return c.dataDir() }
+
+// Tell writes down what was done with the container; more are pairs of what this has to say.
+func (c *Container) Tell(action string, more ...string) { c.tell(action, more...) }
+
+// WhileStopped does something to a container that does not run, and keeps it from running meanwhile.
+func (c *Container) WhileStopped(do func() error) error {
+	c.repair()
+	lock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return errs.Text(errs.Conflict, "container "+c.ID+" is running")
+	}
+	defer lock.Unlock()
+	return do()
+}
+
 // waitForLock waits for the end of a monitor that has been told to end.
 func (c *Container) waitForLock() (*flock.Lock, error) {
 	return flock.Exclusive(filepath.Join(c.dataDir(), "lock"))

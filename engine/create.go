@@ -220,6 +220,19 @@ func (c *Container) makeFolders() error {
 	})
 }
 
+// Another is what is to be asked for to make a container like this one: of the same image, if that is here.
+func (c *Container) Another(name string) Config {
+	cfg := c.Config
+	cfg.Name, cfg.Argv = name, nil
+	if cfg.Hostname == c.defaultHostname() {
+		cfg.Hostname = ""
+	}
+	if img, err := c.e.images.Resolve(cfg.Image); err != nil || img.ID != c.ImageID {
+		cfg.Image = c.ImageID // the name means another image by now
+	}
+	return cfg
+}
+
 // erase removes all that is kept of a container.
 func (c *Container) erase() {
 	if c.ID == "" {

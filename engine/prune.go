@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -90,6 +91,7 @@ func (e *Engine) PruneContainers(o PruneOptions) (*Pruned, error) {
 			continue
 		}
 		size, _ := c.sizes()
+		size += layer.Size(filepath.Join(c.dataDir(), "snapshots"))
 		if err := p.take(PrunedItem{c.ID, c.Name, size}, func() error { return c.Remove(RemoveOptions{}) }); err != nil {
 			return &p.out, err
 		}

@@ -65,20 +65,7 @@ func (s *Store) Clone(name, as string, labels map[string]string, exists func(con
 
 func copyData(name, dir, data string) error {
 	return trace.Step("copy", "a volume with the same data", "volume", name, "to", data).Do(func() error {
-		from, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer from.Close()
-		to, err := os.OpenFile(data, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer to.Close()
-		if err := mount.CopyFolder(from, to); err != nil {
-			return err
-		}
-		return mount.CopyAttributes(from, to)
+		return mount.CopyTree(dir, data)
 	})
 }
 

@@ -40,6 +40,24 @@ func CopyFolder(from, to *os.File) error {
 	return errs.Wrap("copy "+from.Name(), c.entries(src, dst, ""))
 }
 
+// CopyTree is [CopyFolder] of a folder with its own attributes, into an empty one.
+func CopyTree(dir, empty string) error {
+	from, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(empty, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := CopyFolder(from, to); err != nil {
+		return err
+	}
+	return CopyAttributes(from, to)
+}
+
 // copier is one copy of a tree.
 type copier struct {
 	root   *os.File
