@@ -71,8 +71,8 @@ type runFlags struct {
 
 	detach, interactive, tty, sigProxy, init, publishAll, noHealth, quiet, timing, oomKillDisable bool
 	explainAs, detachKeys, pull, cidFile, entrypoint, restart                                     string
-	attach, env, envFile, label, labelFile, publish, expose, volume, mounts, tmpfs, secrets, configs, addHost, dns, device,
-	deviceRule, ulimit, sysctl, logOpt, annotation, network, alias, hugepages, cgroupConf listFlag
+	attach, env, envFile, label, labelFile, publish, expose, volume, mounts, tmpfs, secrets, configs, storageOpt, addHost, dns, device,
+	deviceRule, gpus, ulimit, sysctl, logOpt, annotation, network, alias, hugepages, cgroupConf listFlag
 	deviceReadBps, deviceWriteBps, deviceReadIOps, deviceWriteIOps, blkioWeightDevice listFlag
 	memory, memorySwap, memoryReservation, shmSize                                    bytesFlag
 	cpus                                                                              cpusFlag
@@ -174,7 +174,8 @@ func (f *runFlags) registerResources(fs *pflag.FlagSet) {
 	fs.Var(&f.deviceWriteBps, "device-write-bps", "Limit write rate (bytes per second) to a device")
 	fs.Var(&f.deviceReadIOps, "device-read-iops", "Limit read rate (IO per second) from a device")
 	fs.Var(&f.deviceWriteIOps, "device-write-iops", "Limit write rate (IO per second) to a device")
-	fs.Var(&f.device, "device", "Add a host device to the container")
+	fs.Var(&f.device, "device", "Add a host device to the container: PATH[:PATH[:rwm]], or VENDOR/CLASS=NAME of CDI")
+	fs.Var(&f.gpus, "gpus", "GPU devices to add to the container ('all' to pass all GPUs), by CDI")
 	fs.Var(&f.deviceRule, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list")
 	fs.Var(&f.hugepages, "hugetlb", "Limit huge pages: SIZE=BYTES, as 2MB=64m")
 	fs.Var(&f.cgroupConf, "cgroup-conf", "Set a file of cgroup v2: FILE=VALUE")
@@ -207,6 +208,7 @@ func (f *runFlags) registerStorage(fs *pflag.FlagSet) {
 	fs.Var((*listFlag)(&f.h.VolumesFrom), "volumes-from", "Mount volumes from the specified container(s)")
 	fs.BoolVar(&f.h.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
+	fs.Var(&f.storageOpt, "storage-opt", "Storage driver options for the container: size=SIZE bounds what it can write")
 	fs.Var(&f.secrets, "secret", "Show a secret as a file: id=NAME,src=FILE|env=VAR|cmd=COMMAND|src=-[,target=PATH][,uid=N][,gid=N][,mode=0444]")
 	fs.Var(&f.configs, "config", "Show a configuration as a file, in / unless it says target=; as --secret")
 }
@@ -402,6 +404,9 @@ func (f *runFlags) useNamespaces() error {
 
 func (f *runFlags) useStorage() error {
 	f.h.ShmSize = int64(f.shmSize)
+	if len(f.storageOpt) > 0 {
+		f.h.StorageOpt = pairs(f.storageOpt)
+	}
 	for _, v := range f.volume {
 		if !strings.Contains(v, ":") {
 			if f.c.Volumes == nil {

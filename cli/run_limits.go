@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/devices"
 	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
@@ -56,6 +57,10 @@ func (f *runFlags) useLimits() error {
 
 func (f *runFlags) useDevices() error {
 	for _, d := range f.device {
+		if devices.IsCDI(d) {
+			f.h.DeviceRequests = append(f.h.DeviceRequests, docker.DeviceRequest{Driver: "cdi", DeviceIDs: []string{d}})
+			continue
+		}
 		parts := strings.Split(d, ":")
 		m := docker.DeviceMapping{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
 		switch {
@@ -75,6 +80,9 @@ func (f *runFlags) useDevices() error {
 			return invalid("invalid device specification: %s", d)
 		}
 		f.h.Devices = append(f.h.Devices, m)
+	}
+	if err := f.useGPUs(); err != nil {
+		return err
 	}
 	f.h.DeviceCgroupRules = f.deviceRule
 	for _, w := range f.blkioWeightDevice {
@@ -106,6 +114,43 @@ func (f *runFlags) useDevices() error {
 			}
 			*l.to = append(*l.to, &blkiodev.ThrottleDevice{Path: path, Rate: n})
 		}
+	}
+	return nil
+}
+
+// useGPUs reads --gpus: all, a number, or pairs as in "device=0,1".
+func (f *runFlags) useGPUs() error {
+	for _, text := range f.gpus {
+		fields, err := csv.NewReader(strings.NewReader(text)).Read()
+		if err != nil {
+			return errs.New(errs.Invalid, "--gpus", err)
+		}
+		r := docker.DeviceRequest{Count: 1, Capabilities: [][]string{{"gpu"}}}
+		for _, field := range fields {
+			key, value, pair := strings.Cut(field, "=")
+			if !pair {
+				key, value = "count", field
+			}
+			switch key {
+			case "count":
+				if r.Count, err = strconv.Atoi(value); value == "all" {
+					r.Count, err = -1, nil
+				}
+				if err != nil || r.Count < -1 || r.Count == 0 {
+					return invalid("--gpus: count must be an integer or 'all': %s", value)
+				}
+			case "device":
+				r.DeviceIDs, r.Count = strings.Split(value, ","), 0
+			case "driver":
+				r.Driver = value
+			case "capabilities":
+				r.Capabilities = [][]string{append(strings.Split(value, ","), "gpu")}
+			case "options":
+			default:
+				return invalid("--gpus: unexpected key '%s' in '%s'", key, field)
+			}
+		}
+		f.h.DeviceRequests = append(f.h.DeviceRequests, r)
 	}
 	return nil
 }

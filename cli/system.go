@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/engine/doctor"
 )
 
 // printOne prints one thing by a template or as JSON; without a format plain does it.
@@ -94,10 +95,10 @@ func newDoctor(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			findings := e.Doctor()
+			findings := doctor.Examine(e.Root())
 			broken := false
 			for _, f := range findings {
-				broken = broken || f.Level == engine.Broken
+				broken = broken || f.Level == doctor.Broken
 				if format == "json" {
 					continue
 				}

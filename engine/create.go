@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/change"
+	"github.com/berth-containers/berth/engine/devices"
 	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/engine/link"
 	"github.com/berth-containers/berth/engine/netspec"
@@ -215,6 +216,11 @@ func (c *Container) makeFolders() error {
 			if err := os.Mkdir(d, mode); err != nil {
 				return errs.Wrap("create container", err)
 			}
+			if d == filepath.Join(dir, "rw") {
+				if err := c.boundLayer(d); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	})
@@ -249,6 +255,7 @@ func (c *Container) erase() {
 	for _, name := range c.Anon {
 		_ = c.e.volumes.Remove(name, c.e.exists)
 	}
+	c.dropLayer()
 	_ = os.RemoveAll(c.dataDir())
 }
 
@@ -283,6 +290,12 @@ func (c *Container) check() error {
 		return errs.Text(errs.Invalid, fmt.Sprintf("invalid hostname %q", c.Hostname))
 	}
 	if err := limits.Check(&h.Resources); err != nil {
+		return err
+	}
+	if _, err := c.layerSize(); err != nil {
+		return err
+	}
+	if _, err := devices.Resolve(h.DeviceRequests); err != nil {
 		return err
 	}
 	for _, check := range []func() error{c.checkNetwork, c.checkSecurity, c.checkLog, c.checkSecrets} {

@@ -26,7 +26,10 @@ func (c *Container) withRoot(fn func(dir string) error) error {
 	if pid, err := c.pid(); err == nil {
 		return fn(fmt.Sprintf("/proc/%d/root", pid))
 	}
-	rw := filepath.Join(c.dataDir(), "rw")
+	rw, err := c.writeLayer()
+	if err != nil {
+		return err
+	}
 	tree, err := mount.Overlay(mount.OverlayOptions{Lowers: c.Lowers, Upper: filepath.Join(rw, "fs"), Work: filepath.Join(rw, "work")})
 	if err != nil {
 		return err
@@ -59,7 +62,11 @@ func (c *Container) Commit(o CommitOptions) (string, error) {
 			defer c.Unpause()
 		}
 	}
-	img, err := c.e.images.Commit(base, filepath.Join(c.dataDir(), "rw/fs"), image.CommitOptions{Ref: o.Ref, Author: o.Author, Message: o.Message,
+	rw, err := c.writeLayer()
+	if err != nil {
+		return "", err
+	}
+	img, err := c.e.images.Commit(base, filepath.Join(rw, "fs"), image.CommitOptions{Ref: o.Ref, Author: o.Author, Message: o.Message,
 		CreatedBy: strings.Join(c.Process.Args, " "), Change: change})
 	if err != nil {
 		return "", err
@@ -76,9 +83,13 @@ type Change struct {
 
 // Diff lists what the container has changed of its image.
 func (c *Container) Diff() ([]Change, error) {
-	upper := filepath.Join(c.dataDir(), "rw/fs")
+	rw, err := c.writeLayer()
+	if err != nil {
+		return nil, err
+	}
+	upper := filepath.Join(rw, "fs")
 	var out []Change
-	err := filepath.WalkDir(upper, func(file string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(upper, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || file == upper {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/doctor"
 	"github.com/berth-containers/berth/internal/version"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/linux/seccomp"
@@ -39,15 +40,7 @@ func CurrentVersion() Version {
 	if changed {
 		commit += " (changed)"
 	}
-	return Version{Version: version.String(), APIVersion: APIVersion, GitCommit: commit, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, KernelVersion: kernelVersion()}
-}
-
-func kernelVersion() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return ""
-	}
-	return string(bytes.TrimRight(u.Release[:], "\x00"))
+	return Version{Version: version.String(), APIVersion: APIVersion, GitCommit: commit, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, KernelVersion: doctor.KernelVersion()}
 }
 
 // Info is what `info` says, with the names of Docker's answer where it has one.
@@ -89,7 +82,7 @@ func (e *Engine) Info() (*Info, error) {
 		return nil, err
 	}
 	i := &Info{Containers: len(all), Images: len(images), Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "cgroupfs",
-		KernelVersion: kernelVersion(), OperatingSystem: osName(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), MemTotal: memTotal(),
+		KernelVersion: doctor.KernelVersion(), OperatingSystem: osName(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), MemTotal: memTotal(),
 		DockerRootDir: e.root, StateDir: e.state, ServerVersion: version.String(), DefaultRuntime: "berth-runtime", SecurityOptions: []string{}, Warnings: []string{}}
 	for _, c := range all {
 		switch s := c.state(); {
@@ -112,8 +105,8 @@ func (e *Engine) Info() (*Info, error) {
 	}
 	i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")
 	i.Name, _ = os.Hostname()
-	for _, f := range e.Doctor() {
-		if f.Level != Good {
+	for _, f := range doctor.Examine(e.root) {
+		if f.Level != doctor.Good {
 			i.Warnings = append(i.Warnings, "WARNING: "+f.Text)
 		}
 	}

@@ -170,7 +170,9 @@ func portSummaries(ports network.PortMap) []docker.PortSummary {
 
 // sizes are the bytes that the container has written, and those with its image's.
 func (c *Container) sizes() (rw, all int64) {
-	rw = layer.Size(filepath.Join(c.dataDir(), "rw/fs"))
+	if dir, err := c.writeLayer(); err == nil {
+		rw = layer.Size(filepath.Join(dir, "fs"))
+	}
 	all = rw
 	if img, err := c.e.images.Resolve(c.ImageID); err == nil {
 		all += img.Size

@@ -194,7 +194,15 @@ func (c *Container) mountsFromOthers() error {
 
 // fillVolume gives an empty volume what the image has at its place, as Docker does, owners and modes included.
 func (c *Container) fillVolume(m *mountpoint.Point) error {
-	if m.Type != docker.TypeVolume || m.NoCopy || m.Mode == mountpoint.FromOther || !emptyFolder(m.Source) {
+	if m.Type != docker.TypeVolume || m.NoCopy || m.Mode == mountpoint.FromOther {
+		return nil
+	}
+	if v, err := c.e.volumes.Get(m.Name); err != nil {
+		return err
+	} else if err := c.e.volumes.Mount(v); err != nil {
+		return err
+	}
+	if !emptyFolder(m.Source) {
 		return nil
 	}
 	merged, err := mount.Overlay(mount.OverlayOptions{Lowers: c.Lowers})

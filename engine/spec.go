@@ -11,6 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-containers/berth/engine/devices"
 	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -37,6 +38,13 @@ func (c *Container) spec() (*specs.Spec, error) {
 		if err := step(s); err != nil {
 			return nil, err
 		}
+	}
+	names, err := devices.Resolve(c.HostConfig.DeviceRequests)
+	if err == nil {
+		err = devices.Inject(s, names)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if len(c.CgroupConf) > 0 {
 		s.Linux.Resources.Unified = c.CgroupConf

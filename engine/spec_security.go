@@ -3,18 +3,15 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	docker "github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/devices"
 	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/caps"
@@ -190,12 +187,12 @@ func (c *Container) addDevices(s *specs.Spec) error {
 	}
 	if c.HostConfig.Privileged {
 		allow("a", -1, -1, "rwm")
-		return c.allDevices(s)
+		return devices.All(s)
 	}
 	s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	allow("c", 5, 1, "rwm") // console; those that every container has are the runtime's to allow
 	for _, d := range c.HostConfig.Devices {
-		if err := addDevice(s, d); err != nil {
+		if err := devices.Add(s, d); err != nil {
 			return err
 		}
 	}
@@ -207,59 +204,4 @@ func (c *Container) addDevices(s *specs.Spec) error {
 		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, d)
 	}
 	return nil
-}
-
-// addDevice adds a device, or all devices in a folder.
-func addDevice(s *specs.Spec, d docker.DeviceMapping) error {
-	inside := d.PathInContainer
-	if inside == "" {
-		inside = d.PathOnHost
-	}
-	access := d.CgroupPermissions
-	if access == "" {
-		access = "rwm"
-	}
-	return filepath.WalkDir(d.PathOnHost, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return errs.New(errs.Invalid, "add device "+d.PathOnHost, err)
-		}
-		var st unix.Stat_t
-		if err := unix.Stat(file, &st); err != nil {
-			return errs.New(errs.Invalid, "add device "+file, err)
-		}
-		kind, ok := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[st.Mode&unix.S_IFMT]
-		if !ok {
-			if file == d.PathOnHost && !entry.IsDir() {
-				return errs.New(errs.Invalid, "add device "+file, errors.New("not a device node"))
-			}
-			return nil
-		}
-		major, minor := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
-		mode := os.FileMode(st.Mode & 0o777)
-		s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{
-			Path: filepath.Join(inside, strings.TrimPrefix(file, d.PathOnHost)), Type: kind, Major: major, Minor: minor, FileMode: &mode, UID: &st.Uid, GID: &st.Gid,
-		})
-		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: &major, Minor: &minor, Access: access})
-		return nil
-	})
-}
-
-// allDevices shows a privileged container every device of the host.
-func (c *Container) allDevices(s *specs.Spec) error {
-	skip := []string{"/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/fd"}
-	return filepath.WalkDir("/dev", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it went away meanwhile
-		}
-		if slices.Contains(skip, file) {
-			if entry.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if entry.Type()&fs.ModeDevice == 0 {
-			return nil
-		}
-		return addDevice(s, docker.DeviceMapping{PathOnHost: file})
-	})
 }

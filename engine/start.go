@@ -158,7 +158,10 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	if err != nil {
 		return nil, err
 	}
-	rw := filepath.Join(c.dataDir(), "rw")
+	rw, err := c.writeLayer()
+	if err != nil {
+		return nil, err
+	}
 	cfg := &monitor.Config{
 		ID: c.ID, Dir: c.runDir(), Runtime: c.e.runtimeRoot(), Bundle: bundle, Plan: plan,
 		Overlay: &monitor.Overlay{Lowers: c.Lowers, Upper: filepath.Join(rw, "fs"), Work: filepath.Join(rw, "work"),
@@ -178,6 +181,9 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	}
 	if c.HostConfig.AutoRemove {
 		cfg.Exit, cfg.Remove = "", c.traces()
+		if exists(c.layerImage()) {
+			cfg.Undo.Unmount = append(cfg.Undo.Unmount, rw)
+		}
 	}
 	return cfg, nil
 }

@@ -180,6 +180,7 @@ func (c *Container) remove(volumes bool) error {
 			_ = c.e.volumes.Unmount(m.Name, c.e.exists)
 		}
 	}
+	c.dropLayer()
 	gone := c.dataDir() + ".removed"
 	if err := os.Rename(c.dataDir(), gone); err != nil {
 		return errs.Wrap("remove container "+c.ShortID(), err)

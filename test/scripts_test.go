@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 //	shell 'SCRIPT'          runs a line of sh
 //	clean                   nothing of a container is left
 //
-// Conditions: [v1] and [v2], the version of control groups; [prog:NAME], as testscript's exec; [debian], there is a
+// Conditions: [v1] and [v2], the version of control groups; [prjquota], the kernel has project quotas; [prog:NAME], as testscript's exec; [debian], there is a
 // Debian root file system with real programs (debian-image.sh).
 func TestScripts(t *testing.T) {
 	mode, err := cgroup.Detect()
@@ -67,6 +68,9 @@ func TestScripts(t *testing.T) {
 				_, err := os.Stat(debianTar())
 				return err == nil, nil
 			}
+			if name == "prjquota" {
+				return projectQuotas(), nil
+			}
 			if program, ok := strings.CutPrefix(name, "prog:"); ok {
 				_, err := exec.LookPath(program)
 				return err == nil, nil
@@ -86,6 +90,12 @@ func debianTar() string {
 	cache, _ := os.UserCacheDir()
 	return filepath.Join(cache, "berth-test", "debian.tar")
 }
+
+// projectQuotas tries whether an ext4 can be mounted with them, which needs CONFIG_QFMT_V2.
+var projectQuotas = sync.OnceValue(func() bool {
+	cmd := exec.Command("sh", "-c", "d=$(mktemp -d) && truncate -s 8M $d/disk && mkfs.ext4 -q -O quota,project $d/disk && mkdir $d/at && mount -o loop,prjquota $d/disk $d/at && umount $d/at; s=$?; rm -rf $d; exit $s")
+	return cmd.Run() == nil
+})
 
 func status(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 || neg {

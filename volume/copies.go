@@ -20,6 +20,7 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/quota"
 )
 
 // SnapshotLabel names the volume that a snapshot was taken of.
@@ -36,7 +37,7 @@ func (s *Store) WithData(name string, exists func(container string) bool, fn fun
 		return err
 	}
 	err = fn(v.Mountpoint)
-	if v.Options["device"] == "" {
+	if !s.mounts(v) {
 		return err
 	}
 	return errors.Join(err, s.Unmount(name, exists))
@@ -125,6 +126,9 @@ func (s *Store) Rename(name, to string, exists func(container string) bool) erro
 		v.Name, v.Mountpoint = to, s.path(to, "_data")
 		delete(v.Labels, anonymousLabel)
 		err = atomicfile.WriteJSON(s.path(to, "volume.json"), v, atomicfile.Durable)
+	}
+	if err == nil {
+		err = s.projects.Move(quota.Project(v.Mountpoint), s.path(to))
 	}
 	if err == nil {
 		err = atomicfile.SyncDir(s.dir)

@@ -5,12 +5,15 @@ package volume
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/quota"
 )
 
 // checkOptions knows the options of Docker's driver "local": type, device and o of mount(8).
@@ -22,6 +25,14 @@ func checkOptions(options map[string]string) error {
 	}
 	if len(options) > 0 && options["device"] == "" && options["size"] == "" {
 		return errs.Text(errs.Invalid, `missing required option: "device"`)
+	}
+	if options["size"] != "" {
+		if _, err := quota.Size(options["size"]); err != nil {
+			return err
+		}
+		if options["device"] != "" || options["type"] != "" {
+			return errs.Text(errs.Invalid, "size is for a volume without type and device").WithHint("the size of a tmpfs is an option of its own: o=size=1m")
+		}
 	}
 	if options["type"] == "" && options["device"] != "" && !binds(options["o"]) {
 		return errs.Text(errs.Invalid, `missing required option: "type"`)
@@ -69,10 +80,31 @@ next:
 	return flags, strings.Join(rest, ",")
 }
 
+// imageFile has the data of a volume of limited size where the file system has no quotas.
+const imageFile = "_data.img"
+
+// mounts reports whether a volume is mounted on its folder while it is used.
+func (s *Store) mounts(v *Volume) bool {
+	if v.Options["size"] != "" {
+		_, err := os.Lstat(s.path(v.Name, imageFile))
+		return err == nil
+	}
+	return v.Options["device"] != ""
+}
+
+// bound limits the size of a volume that is being made in a folder.
+func (s *Store) bound(tmp string, size string) error {
+	n, err := quota.Size(size)
+	if err != nil {
+		return err
+	}
+	return quota.Bound(filepath.Dir(s.dir), filepath.Join(tmp, "_data"), filepath.Join(tmp, imageFile), tmp, n)
+}
+
 // Mount mounts a volume that names a device on its folder, once, whoever asks first. A volume without a device is a
 // plain folder and needs nothing.
 func (s *Store) Mount(v *Volume) error {
-	if v.Options["device"] == "" {
+	if !s.mounts(v) {
 		return nil
 	}
 	lock, err := s.lock(v.Name)
@@ -82,6 +114,9 @@ func (s *Store) Mount(v *Volume) error {
 	defer lock.Unlock()
 	if mounted(v.Mountpoint, s.path(v.Name)) {
 		return nil
+	}
+	if v.Options["device"] == "" {
+		return quota.Mount(s.path(v.Name, imageFile), v.Mountpoint)
 	}
 	flags, data := parseFlags(v.Options["o"])
 	kind, device := v.Options["type"], v.Options["device"]

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
+	"github.com/berth-containers/berth/linux/quota"
 )
 
 // Volume is one volume, as kept in volumes/<name>/volume.json; its JSON is Docker's.
@@ -43,13 +44,16 @@ func (v *Volume) Anonymous() bool {
 
 // Store is the folder of all volumes.
 type Store struct {
-	dir string
+	dir      string
+	projects *quota.Projects
 	// Tell, unless it is nil, hears which volumes come into being ("create") and go ("destroy").
 	Tell func(action, name string)
 }
 
 // Open makes a store of the engine's data root. It touches nothing.
-func Open(root string) *Store { return &Store{dir: filepath.Join(root, "volumes")} }
+func Open(root string) *Store {
+	return &Store{dir: filepath.Join(root, "volumes"), projects: quota.OpenProjects(root)}
+}
 
 func (s *Store) tell(action, name string) {
 	if s.Tell != nil {
@@ -125,6 +129,9 @@ func (s *Store) create(name string, labels, options map[string]string, fill func
 	if err == nil {
 		err = os.Mkdir(filepath.Join(tmp, "users"), 0o700)
 	}
+	if err == nil && options["size"] != "" {
+		err = s.bound(tmp, options["size"])
+	}
 	if err == nil && fill != nil {
 		err = s.fill(tmp, fill)
 	}
@@ -142,6 +149,9 @@ func (s *Store) create(name string, labels, options map[string]string, fill func
 			return nil, taken(name)
 		}
 		return s.Get(name)
+	}
+	if err == nil && options["size"] != "" {
+		err = s.projects.Move(quota.Project(v.Mountpoint), s.path(name))
 	}
 	if err != nil {
 		return nil, errs.Wrap("create volume "+name, err)

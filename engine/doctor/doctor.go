@@ -1,8 +1,10 @@
 //go:build linux
 
-package engine
+// Package doctor looks at what this kernel and host have for containers, what they lack, and what mends it.
+package doctor
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,8 +34,12 @@ type Finding struct {
 	Fix   string `json:",omitempty"` // what the user can do
 }
 
-// Doctor looks at what this kernel and host have and lack. It changes nothing that lasts.
-func (e *Engine) Doctor() []Finding {
+// host is this host, for an engine with its data root in a folder.
+type host struct{ root string }
+
+// Examine looks at the kernel and host, for an engine's data root. It changes nothing that lasts.
+func Examine(root string) []Finding {
+	e := &host{root}
 	var out []Finding
 	for _, check := range []func() []Finding{checkKernel, checkNamespaces, checkCgroups, e.checkOverlay, checkFilter, checkForwarding, e.checkSpace, checkRuntime} {
 		out = append(out, check()...)
@@ -49,7 +55,7 @@ func finding(what string, ok bool, level, good, bad, fix string) Finding {
 }
 
 func checkKernel() []Finding {
-	v := kernelVersion()
+	v := KernelVersion()
 	var major, minor int
 	_, _ = fmt.Sscanf(v, "%d.%d", &major, &minor)
 	return []Finding{finding("kernel", major > 5 || major == 5 && minor >= 10, Warning, "Linux "+v, "Linux "+v+" is older than 5.10, the oldest that is tested",
@@ -99,7 +105,7 @@ func checkCgroups() []Finding {
 }
 
 // checkOverlay makes a union mount in the engine's folder, attached nowhere.
-func (e *Engine) checkOverlay() []Finding {
+func (e *host) checkOverlay() []Finding {
 	dir, err := os.MkdirTemp(e.root, "doctor-")
 	if err != nil {
 		return []Finding{{"storage", Broken, "the data root " + e.root + " cannot be written: " + err.Error(), "choose another with --root"}}
@@ -133,7 +139,7 @@ func checkForwarding() []Finding {
 	return []Finding{finding("firewall", err == nil, Warning, "nftables can be reached", "the kernel has no nftables: published ports and the way out do not work", "load the module nf_tables")}
 }
 
-func (e *Engine) checkSpace() []Finding {
+func (e *host) checkSpace() []Finding {
 	var st unix.Statfs_t
 	if unix.Statfs(e.root, &st) != nil || st.Blocks == 0 {
 		return nil
@@ -148,4 +154,18 @@ func checkRuntime() []Finding {
 	beside := filepath.Join(filepath.Dir(self), "berth-runtime")
 	ok := err == nil && exists(beside)
 	return []Finding{finding("berth-runtime", ok, Warning, "is beside this program", "is not beside this program, which plays its part: containers start slower and take more memory", "make install, or put it into "+filepath.Dir(self))}
+}
+
+// KernelVersion is the running kernel's, as uname(2) has it.
+func KernelVersion() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return string(bytes.TrimRight(u.Release[:], "\x00"))
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
