@@ -120,7 +120,7 @@ func newTop(a *app) *cobra.Command {
 				return cmd.Help()
 			}
 			return a.withContainer(args[0], func(c *engine.Container) error {
-				pids, err := c.Pids()
+				pids, err := c.Top()
 				if err != nil {
 					return err
 				}

@@ -20,7 +20,8 @@ type Session struct {
 	c       *Container
 	conn    *monitor.Conn
 	streams Streams
-	tty     bool // the keys that leave are those of a terminal
+	left    string // what is told when its user leaves
+	tty     bool   // the keys that leave are those of a terminal
 }
 
 // Wait copies streams until the container's program ends, or the user leaves (ErrDetached).
@@ -37,6 +38,9 @@ func (s *Session) Wait() (*Exit, error) {
 	exit, err := s.conn.Stream(monitor.Streams{Stdin: in, Stdout: s.streams.Stdout, Stderr: s.streams.Stderr, Resize: s.streams.Resize})
 	if errors.Is(err, monitor.ErrLost) {
 		return s.c.lostExit(err)
+	}
+	if errors.Is(err, ErrDetached) {
+		s.c.tell(s.left)
 	}
 	return exit, err
 }
@@ -78,7 +82,8 @@ func (c *Container) Attach(s Streams) (*Session, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Session{c: c, conn: conn, streams: s, tty: c.Tty}, nil
+	c.tell("attach")
+	return &Session{c: c, conn: conn, streams: s, left: "detach", tty: c.Tty}, nil
 }
 
 func (c *Container) dial() (*monitor.Conn, error) {

@@ -256,6 +256,9 @@ func (c *Container) now() (status *monitor.Status, exit *Exit, orphan bool) {
 	if atomicfile.ReadJSON(filepath.Join(c.dataDir(), exitFile), exit) != nil {
 		exit = nil
 	}
+	if exit != nil && exit.Unseen && exists(c.runDir()) {
+		return nil, nil, orphan // the host is up: it is its monitor that went away
+	}
 	if exit != nil && exit.Unseen {
 		exit.FinishedAt = c.lastSign(exit.StartedAt)
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"maps"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/berth-containers/berth/image"
@@ -35,6 +37,14 @@ func (c *Container) tell(action string, more ...string) {
 	c.e.tell("container", action, c.ID, c.eventAttributes(), more...)
 }
 
+// told writes down what was done to the container, if it was.
+func (c *Container) told(action string, err error) error {
+	if err == nil {
+		c.tell(action)
+	}
+	return err
+}
+
 // eventAttributes are what is said of the container each time, as Docker does: labels, image and name.
 func (c *Container) eventAttributes() map[string]string {
 	out := maps.Clone(c.Labels)
@@ -46,7 +56,40 @@ func (c *Container) eventAttributes() map[string]string {
 }
 
 func (c *Container) journal() *monitor.Journal {
-	return &monitor.Journal{File: c.e.journal(), Attributes: c.eventAttributes()}
+	return &monitor.Journal{File: c.e.journal(), Attributes: c.eventAttributes(), After: c.volumesAfter()}
+}
+
+// tellMounts writes down that the container's volumes are mounted.
+func (c *Container) tellMounts() {
+	for _, m := range c.Mounts {
+		if m.Name != "" {
+			c.e.tell("volume", "mount", m.Name, map[string]string{"container": c.ID, "destination": m.Destination, "driver": "local",
+				"propagation": string(m.Propagation), "read/write": strconv.FormatBool(m.RW)})
+		}
+	}
+}
+
+// volumesAfter is what is told of the container's volumes when it has ended.
+func (c *Container) volumesAfter() (out []monitor.After) {
+	for _, m := range c.Mounts {
+		if m.Name == "" {
+			continue
+		}
+		out = append(out, monitor.After{Kind: "volume", Action: "unmount", ID: m.Name, Attributes: map[string]string{"container": c.ID, "driver": "local"}})
+		if c.HostConfig.AutoRemove && slices.Contains(c.Anon, m.Name) {
+			out = append(out, monitor.After{Kind: "volume", Action: "destroy", ID: m.Name, Attributes: map[string]string{"driver": "local", "name": m.Name}})
+		}
+	}
+	return out
+}
+
+// tellUnmounts is for a container whose monitor could not tell it.
+func (c *Container) tellUnmounts() {
+	for _, a := range c.volumesAfter() {
+		if a.Action == "unmount" {
+			c.e.tell(a.Kind, a.Action, a.ID, a.Attributes)
+		}
+	}
 }
 
 // Events hands over what happens, and with Since what has happened, until take fails, Until has come or ctx is done.

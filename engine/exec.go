@@ -45,7 +45,7 @@ func (c *Container) Exec(cfg ExecConfig, streams *Streams) (*Session, error) {
 	if cfg.Detach || streams == nil {
 		return nil, conn.Close()
 	}
-	return &Session{c: c, conn: conn, streams: *streams, tty: cfg.Tty}, nil
+	return &Session{c: c, conn: conn, streams: *streams, left: "exec_detach", tty: cfg.Tty}, nil
 }
 
 // execProcess says what runs: by the container's rules, with its environment under the new one.

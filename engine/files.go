@@ -129,7 +129,7 @@ func (c *Container) files() *files.Tree {
 
 // CopyFrom writes a file or folder of the container as a tar archive, whose first name is its last part.
 func (c *Container) CopyFrom(name string, w io.Writer, o CopyOptions) error {
-	return c.files().CopyFrom(name, w, o)
+	return c.told("archive-path", c.files().CopyFrom(name, w, o))
 }
 
 // PathStat tells what is at a path of the container.
@@ -137,15 +137,15 @@ func (c *Container) PathStat(name string) (mode fs.FileMode, err error) { return
 
 // CopyTo unpacks a tar archive into a folder of the container.
 func (c *Container) CopyTo(folder string, r io.Reader, o CopyOptions) error {
-	return c.files().CopyTo(folder, r)
+	return c.told("extract-to-dir", c.files().CopyTo(folder, r))
 }
 
 // CopyIn copies a file or folder of the host into the container.
 func (c *Container) CopyIn(source, destination string, o CopyOptions) error {
-	return c.files().CopyIn(source, destination, o)
+	return c.told("extract-to-dir", c.files().CopyIn(source, destination, o))
 }
 
 // CopyOut copies a file or folder of the container to the host.
 func (c *Container) CopyOut(source, destination string, o CopyOptions) error {
-	return c.files().CopyOut(source, destination, o)
+	return c.told("archive-path", c.files().CopyOut(source, destination, o))
 }

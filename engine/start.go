@@ -100,8 +100,13 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 		r = monitor.Request{Op: "attach", Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil}
 	}
 	begun = true
+	if o.Streams != nil {
+		c.tell("attach")
+	}
+	c.tellMounts()
 	conn, err := starting.Begin(cfg, r, attachment.Held)
 	if err != nil {
+		c.tellUnmounts()
 		return nil, err
 	}
 	if _, err := conn.Reply(); err != nil {
@@ -111,7 +116,7 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 	if o.Streams == nil {
 		return nil, conn.Close()
 	}
-	return &Session{c: c, conn: conn, streams: *o.Streams, tty: c.Tty}, nil
+	return &Session{c: c, conn: conn, streams: *o.Streams, left: "detach", tty: c.Tty}, nil
 }
 
 // connect gives the container a network namespace with its places in networks, if it has any.
@@ -291,6 +296,7 @@ func (c *Container) repair() {
 	c.clean()
 	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}
 	c.tell("die", "exitCode", strconv.Itoa(exit.Code), "error", exit.Error)
+	c.tellUnmounts()
 	if c.HostConfig.AutoRemove {
 		c.erase()
 		c.tell("destroy")

@@ -107,13 +107,14 @@ func (c *Container) Group() (*cgroup.Group, error) {
 // Endpoints are the container's places in networks while it runs.
 func (c *Container) Endpoints() ([]network.Endpoint, error) { return c.e.networks.EndpointsOf(c.ID) }
 
-// Pids lists the container's processes, with their numbers on the host.
-func (c *Container) Pids() ([]int, error) {
+// Top lists the container's processes, with their numbers on the host.
+func (c *Container) Top() ([]int, error) {
 	heart, err := c.heart()
 	if err != nil {
 		return nil, err
 	}
-	return heart.Group().Pids()
+	pids, err := heart.Group().Pids()
+	return pids, c.told("top", err)
 }
 
 // UpdateOptions of [Container.Update].
@@ -145,7 +146,7 @@ func (c *Container) Update(o UpdateOptions) error {
 	if o.RestartPolicy.Name != "" {
 		c.HostConfig.RestartPolicy = o.RestartPolicy
 	}
-	return c.save()
+	return c.told("update", c.save())
 }
 
 // DiskUse is a line of `system df`.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -148,6 +149,7 @@ func (m *monitor) do(r Request) error {
 		if l.io.tty == nil || r.Size == nil {
 			return errs.Text(errs.Conflict, "the container has no terminal")
 		}
+		m.tell("resize", "height", strconv.Itoa(int(r.Size.Height)), "width", strconv.Itoa(int(r.Size.Width)))
 		return tty.SetSize(l.io.tty, r.Size.Width, r.Size.Height)
 	case "undo":
 		m.mu.Lock()

@@ -24,6 +24,8 @@ func (m *monitor) finish(exit *Exit) {
 	exit.Restarts = m.status.Restarts
 	if m.Exit != "" {
 		_ = atomicfile.WriteJSON(m.Exit, exit, atomicfile.Fast)
+	} else if m.Begun != "" {
+		_ = os.Remove(m.Begun) // nobody must take it for the end, while the rest goes
 	}
 	if m.control != nil {
 		m.control.Close()
@@ -34,9 +36,7 @@ func (m *monitor) finish(exit *Exit) {
 	for _, path := range m.Remove {
 		_ = os.RemoveAll(path)
 	}
-	if len(m.Remove) > 0 {
-		m.tell("destroy")
-	}
+	m.tellAfter(len(m.Remove) > 0)
 	for _, f := range m.held {
 		f.Close()
 	}

@@ -329,6 +329,11 @@ func (m *monitor) live(exit *Exit) {
 			exit = m.awaitEnd()
 		}
 		if delay = m.nextDelay(exit, delay); delay == 0 || !m.pause(exit, delay) || !m.restart(exit) {
+			m.mu.Lock()
+			if m.stopped { // also between two lives: a boot must know that somebody has stopped it
+				exit.By = m.by
+			}
+			m.mu.Unlock()
 			m.finish(exit)
 			m.hub.end(exit)
 			return

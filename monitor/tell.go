@@ -15,6 +15,29 @@ import (
 type Journal struct {
 	File       string            `json:"file"`
 	Attributes map[string]string `json:"attributes"` // labels, image, name
+	After      []After           `json:"after,omitempty"`
+}
+
+// After is what is told of something else when nothing of the container's run is left, if its removal does not.
+type After struct {
+	Kind       string            `json:"kind"`
+	Action     string            `json:"action"`
+	ID         string            `json:"id"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+}
+
+// tellAfter is called when all is undone; gone says that the container went with its end.
+func (m *monitor) tellAfter(gone bool) {
+	m.telling.Lock()
+	if m.Journal != nil {
+		for _, a := range m.Journal.After {
+			event.Append(m.Journal.File, event.New(a.Kind, a.Action, a.ID, a.Attributes))
+		}
+	}
+	m.telling.Unlock()
+	if gone {
+		m.tell("destroy")
+	}
 }
 
 // tell writes an event of the container down; more are pairs of what this event has to say.
