@@ -32,6 +32,9 @@ func (e *Engine) CreateNetwork(o NetworkOptions) (string, error) {
 	return n.ID, nil
 }
 
+// Published lists the ports that are published on this host.
+func (e *Engine) Published() ([]network.Published, error) { return e.networks.Published() }
+
 // Networks lists networks, with those two that every host has: host and none.
 func (e *Engine) Networks(f Filters) ([]docker.Inspect, error) {
 	if err := checkFilters(f, "dangling", "driver", "id", "label", "name", "scope", "type"); err != nil {

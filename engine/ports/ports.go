@@ -15,6 +15,9 @@ import (
 	"github.com/berth-containers/berth/network"
 )
 
+// Holder names the process that holds a port of this host, or is "".
+func Holder(protocol string, n uint16) string { return network.PortHolder(protocol, n) }
+
 // Key tells a binding of a container's port from its others.
 func Key(port docker.Port, b docker.PortBinding) string { return port.String() + "=" + b.HostPort }
 
