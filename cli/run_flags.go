@@ -182,7 +182,8 @@ func (f *runFlags) registerResources(fs *pflag.FlagSet) {
 }
 
 func (f *runFlags) registerNetwork(fs *pflag.FlagSet) {
-	fs.VarP(&f.publish, "publish", "p", "Publish a container's port(s) to the host")
+	fs.VarP(&f.publish, "publish", "p", "Publish a container's port(s) to the host: [[IP:|lan:]HOST_PORT:]PORT[/PROTOCOL]")
+	fs.Var((*listFlag)(&f.c.Egress), "egress", "Allow the container to reach these alone: none, lan, ADDRESS, CIDR, ADDRESS:PORT, NAME[:PORT], *.DOMAIN[:PORT]; learn: everything, written down")
 	fs.BoolVarP(&f.publishAll, "publish-all", "P", false, "Publish all exposed ports to random ports")
 	fs.Var(&f.expose, "expose", "Expose a port or a range of ports")
 	fs.Var(&f.network, "network", "Connect a container to a network: none, host, bridge, container:ID, ns:PATH, a network's name")

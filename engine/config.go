@@ -54,6 +54,7 @@ type Config struct {
 	Hugepages       map[string]uint64           `json:",omitempty"` // page size ("2MB") → limit in bytes
 	HealthOnFailure string                      `json:",omitempty"` // none, restart, stop, kill
 	Timeout         time.Duration               `json:",omitempty"` // the container is stopped after this time; 0: never
+	Egress          []string                    `json:",omitempty"` // what it may reach, as [egress.Parse] reads it; empty: everything
 	LANPorts        map[string]bool             `json:",omitempty"` // published ports, by [ports.Key], that only neighbours reach
 }
 

@@ -26,6 +26,7 @@ type Inspection struct {
 
 // Places are where a container's files are on the host.
 type Places struct {
+	Egress     []string `json:",omitempty"` // what it may reach; empty: everything
 	WriteLayer string   // what the container has written
 	MergedView string   // its root, image and write layer together, while it runs; "" otherwise
 	Layers     []string // the image's, top first
@@ -37,7 +38,7 @@ type Places struct {
 // Inspect describes the container.
 func (c *Container) Inspect(size bool) *Inspection {
 	state := c.state()
-	places := Places{WriteLayer: filepath.Join(c.dataDir(), "rw/fs"), Layers: c.Lowers, Argv: c.Argv, Reason: c.Reason()}
+	places := Places{WriteLayer: filepath.Join(c.dataDir(), "rw/fs"), Layers: c.Lowers, Argv: c.Argv, Egress: c.Egress, Reason: c.Reason()}
 	if state.Pid > 0 {
 		places.MergedView = fmt.Sprintf("/proc/%d/root", state.Pid)
 		places.Bundle = filepath.Join(c.runDir(), "bundle")

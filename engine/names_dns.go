@@ -3,14 +3,18 @@
 package engine
 
 import (
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
 	"github.com/berth-containers/berth/network/dns"
+	"github.com/berth-containers/berth/network/egress"
 )
 
 // records are the names of containers in networks, the default one, too.
@@ -67,6 +71,45 @@ func (e *Engine) dropNamesOf(endpoints []network.Endpoint) {
 	}
 }
 
+func (c *Container) egressLog() string { return filepath.Join(c.dataDir(), "egress.log") }
+
+// checkEgress refuses what could not be enforced.
+func (c *Container) checkEgress() error {
+	if len(c.Config.Egress) == 0 {
+		return nil
+	}
+	if _, err := egress.Parse(c.Config.Egress); err != nil {
+		return err
+	}
+	h := &c.HostConfig
+	if !c.hasBridge() {
+		return errs.Text(errs.Invalid, "conflicting options: --egress and the network mode "+string(h.NetworkMode))
+	}
+	admin := func(name string) bool {
+		name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+		return name == "ALL" || name == "NET_ADMIN"
+	}
+	if h.Privileged || slices.ContainsFunc(h.CapAdd, admin) {
+		return errs.Text(errs.Invalid, "conflicting options: --egress and the capability NET_ADMIN, which could lift it")
+	}
+	return nil
+}
+
+// Seen is what the container wanted to reach while its egress was limited or learned, the first time each.
+func (c *Container) Seen() (out []dns.Seen, err error) {
+	b, err := os.ReadFile(c.egressLog())
+	if err != nil && !os.IsNotExist(err) {
+		return nil, errs.Wrap("read egress log", err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		var s dns.Seen
+		if json.Unmarshal([]byte(line), &s) == nil {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
 // names is what the monitor is told about them.
 func (c *Container) names(endpoints []network.Endpoint) *monitor.Names {
 	if !c.hasBridge() {
@@ -76,6 +119,11 @@ func (c *Container) names(endpoints []network.Endpoint) *monitor.Names {
 	// Whoever has no way out must not ask the world either (CVE-2024-29018).
 	if slices.ContainsFunc(endpoints, func(p network.Endpoint) bool { return !p.Internal }) {
 		n.Upstream = dns.Upstream{Servers: c.HostConfig.DNS, File: "/etc/resolv.conf"}
+	}
+	if len(c.Egress) > 0 {
+		if policy, err := egress.Parse(c.Egress); err == nil { // it was checked when the container was made
+			n.Egress = &dns.Egress{Names: policy.Names, Learn: policy.Learn, Log: c.egressLog()}
+		}
 	}
 	for _, p := range endpoints {
 		if p.Gateway.IsValid() && !n.Zone.Hosts["host.docker.internal"].IsValid() {

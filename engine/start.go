@@ -18,6 +18,7 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
+	"github.com/berth-containers/berth/network/egress"
 )
 
 // Start starts a created or stopped container. With streams the session is attached from the first byte on; without it
@@ -145,6 +146,15 @@ func (c *Container) connect() (*network.Attachment, error) {
 		attachment.Undo.Files = append(attachment.Undo.Files, files...)
 		if err != nil {
 			return nil, err // clean removes the endpoints and their names
+		}
+	}
+	if len(c.Egress) > 0 {
+		policy, err := egress.Parse(c.Egress)
+		if err == nil {
+			err = policy.Install(ns)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	files, err := c.linkNames()

@@ -75,6 +75,7 @@ type Names struct {
 	Namespace string       `json:"namespace"` // path of the network namespace
 	Zone      dns.Zone     `json:"zone"`
 	Upstream  dns.Upstream `json:"upstream"`
+	Egress    *dns.Egress  `json:"egress,omitempty"` // nil: every name may be asked for
 }
 
 // Undo is what must not be left when the container has ended.

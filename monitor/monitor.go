@@ -142,7 +142,7 @@ func (m *monitor) serveNames() error {
 		return err
 	}
 	defer ns.Close()
-	server, err := dns.Listen(ns, m.Names.Zone, &m.Names.Upstream)
+	server, err := dns.Listen(ns, m.Names.Zone, &m.Names.Upstream, m.Names.Egress)
 	if err == nil {
 		go server.Serve()
 	}

@@ -59,11 +59,34 @@ func batch(table string, es []Element, message, flags uint16) []byte {
 
 // Send gives a batch to the kernel of the calling thread's network namespace and returns its first refusal.
 func Send(batch []byte) error {
+	c, err := Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Send(batch)
+}
+
+// Conn is a socket to the nftables of one network namespace: the one in which it was made, wherever it is used.
+type Conn struct{ fd int }
+
+// Dial makes one in the calling thread's namespace.
+func Dial() (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return fmt.Errorf("open netlink socket: %w", err)
+		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	defer unix.Close(fd)
+	return &Conn{fd}, nil
+}
+
+// Close closes the socket.
+func (c *Conn) Close() { unix.Close(c.fd) }
+
+// Send gives a batch to the kernel and returns its first refusal. Several threads may send at once: each reads what has
+// come, and only refusals matter.
+func (c *Conn) Send(batch []byte) error { return exchange(c.fd, batch) }
+
+func exchange(fd int, batch []byte) error {
 	if err := unix.Sendto(fd, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("send to nftables: %w", err)
 	}

@@ -106,6 +106,18 @@ func (z *Zone) build(h dnsmessage.Header, q dnsmessage.Question, addrs []netip.A
 // ednsSize is the longest question by UDP that is read whole: what fits an Ethernet frame.
 const ednsSize = 1232
 
+func question(query []byte) *dnsmessage.Question {
+	var p dnsmessage.Parser
+	if _, err := p.Start(query); err != nil {
+		return nil
+	}
+	q, err := p.Question()
+	if err != nil {
+		return nil
+	}
+	return &q
+}
+
 // refuse is a response without an answer.
 func refuse(query []byte, code dnsmessage.RCode) []byte {
 	var p dnsmessage.Parser

@@ -136,7 +136,7 @@ func lab(t *testing.T, u *Upstream) (Records, *net.Resolver) {
 	r := Records(t.TempDir())
 	ns := newNamespace(t)
 	s, err := Listen(ns, Zone{Records: r, Networks: []string{"n1", "n2"},
-		Hosts: map[string]netip.Addr{"host.docker.internal": netip.MustParseAddr("10.0.0.1")}}, u)
+		Hosts: map[string]netip.Addr{"host.docker.internal": netip.MustParseAddr("10.0.0.1")}}, u, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type Server struct {
 	zone     Zone
 	upstream *Upstream // nil: no names from outside (an internal network, CVE-2024-29018)
 	udp, tcp *os.File
+	egress   *Egress       // nil: every name may be asked for
 	busy     chan struct{} // bounds how many questions are being forwarded
 }
 
@@ -34,8 +35,8 @@ type Server struct {
 const pending = 100
 
 // Listen opens the sockets in a container's network namespace. Nothing is answered before Serve.
-func Listen(ns *os.File, zone Zone, upstream *Upstream) (*Server, error) {
-	s := &Server{zone: zone, upstream: upstream, busy: make(chan struct{}, pending)}
+func Listen(ns *os.File, zone Zone, upstream *Upstream, egress *Egress) (*Server, error) {
+	s := &Server{zone: zone, upstream: upstream, egress: egress, busy: make(chan struct{}, pending)}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // the thread ends with this goroutine: it is in the container's namespace
@@ -60,7 +61,10 @@ func (s *Server) open(ns *os.File) (err error) {
 	if s.tcp, err = socket(unix.SOCK_STREAM); err != nil {
 		return err
 	}
-	return unix.Listen(int(s.tcp.Fd()), 64)
+	if err := unix.Listen(int(s.tcp.Fd()), 64); err != nil || s.egress == nil {
+		return err
+	}
+	return s.egress.open()
 }
 
 // socket is bound, and in the runtime's poller: waiting on it costs no thread.
@@ -89,6 +93,9 @@ func (s *Server) Close() {
 // Serve answers until Close.
 func (s *Server) Serve() {
 	go s.serveTCP()
+	if s.egress != nil {
+		go s.egress.watch()
+	}
 	buf := make([]byte, 4096)
 	for {
 		n, from, err := receive(s.udp, buf)
@@ -99,12 +106,27 @@ func (s *Server) Serve() {
 			continue
 		}
 		query := buf[:n]
-		if out, q := s.zone.answer(query); out != nil {
+		if out, q := s.answer(query); out != nil {
 			s.reply(query, out, from)
 		} else if q != nil {
 			s.forwardUDP(append([]byte(nil), query...), from)
 		}
 	}
+}
+
+// answer is what is known here, and what may not be asked.
+func (s *Server) answer(query []byte) ([]byte, *dnsmessage.Question) {
+	out, q := s.zone.answer(query)
+	if s.egress == nil || q == nil || out != nil && q.Type == dnsmessage.TypePTR {
+		return out, q
+	}
+	if s.egress.refuses(q) {
+		return refuse(query, dnsmessage.RCodeRefused), q
+	}
+	if out != nil {
+		s.egress.admit(q, out)
+	}
+	return out, q
 }
 
 // receive is recvfrom(2) that waits in the poller.
@@ -151,6 +173,11 @@ func (s *Server) ask(query []byte, tcp bool) []byte {
 		return refuse(query, dnsmessage.RCodeNameError)
 	}
 	if out := s.upstream.Ask(query, tcp); out != nil {
+		if s.egress != nil {
+			if q := question(query); q != nil {
+				s.egress.admit(q, out)
+			}
+		}
 		return out
 	}
 	return refuse(query, dnsmessage.RCodeServerFailure)
@@ -196,7 +223,7 @@ func (s *Server) serveConn(conn *os.File) {
 		if err != nil {
 			return
 		}
-		out, q := s.zone.answer(query)
+		out, q := s.answer(query)
 		if out == nil && q != nil {
 			out = s.ask(query, true)
 		}
