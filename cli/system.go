@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-containers/berth/engine"
-	"github.com/berth-containers/berth/engine/doctor"
 )
 
 // printOne prints one thing by a template or as JSON; without a format plain does it.
@@ -84,42 +83,6 @@ func writeInfo(w, warnings io.Writer, i *engine.Info) {
 	for _, text := range i.Warnings {
 		fmt.Fprintln(warnings, text)
 	}
-}
-
-func newDoctor(a *app) *cobra.Command {
-	format := ""
-	cmd := &cobra.Command{
-		Use: "doctor [OPTIONS]", Short: "Say what this kernel and host lack, and how to mend it", Args: noArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			findings := doctor.Examine(e.Root())
-			broken := false
-			for _, f := range findings {
-				broken = broken || f.Level == doctor.Broken
-				if format == "json" {
-					continue
-				}
-				fmt.Fprintf(a.out, "%-8s %-14s %s\n", f.Level, f.What, f.Text)
-				if f.Fix != "" {
-					fmt.Fprintf(a.out, "%-8s %-14s → %s\n", "", "", f.Fix)
-				}
-			}
-			if format == "json" {
-				if err := inspected(a.out, "json", []any{findings}); err != nil {
-					return err
-				}
-			}
-			if broken {
-				return exitCode(1)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&format, "format", "", "json")
-	return cmd
 }
 
 func newCompletion(a *app) *cobra.Command {

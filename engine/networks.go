@@ -271,3 +271,12 @@ func (e *Engine) ForceDisconnect(name, container string) error {
 	}
 	return errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", container, n.Name))
 }
+
+// LostLinks lists links on this engine's bridges that belong to no container; has is asked for the first eight digits of
+// an id.
+func (e *Engine) LostLinks(has func(digits string) bool) ([]string, error) {
+	return e.networks.LostLinks(has)
+}
+
+// Unplug removes such a link.
+func (e *Engine) Unplug(link string) { e.networks.Unplug(link) }

@@ -281,6 +281,36 @@ func (c *Container) clean() {
 	_ = os.RemoveAll(c.runDir())
 }
 
+// Clean removes what is left of a container that does not run, or is not there any more: what is only there while one
+// runs. It does nothing to one that runs.
+func (e *Engine) Clean(id string) {
+	c := &Container{e: e}
+	c.ID = id
+	if !e.exists(id) {
+		c.clean()
+		return
+	}
+	_ = c.WhileStopped(func() error {
+		c.clean()
+		return nil
+	})
+}
+
+// Has reports whether an id is that of a container, and whether that runs or is about to.
+func (e *Engine) Has(id string) (has, busy bool) {
+	if !e.exists(id) {
+		return false, false
+	}
+	c := &Container{e: e}
+	c.ID = id
+	lock, err := c.lock()
+	if err == nil && lock == nil {
+		return true, true
+	}
+	lock.Unlock()
+	return true, false
+}
+
 // repair gives a container whose monitor was killed another one, or ends what is left of it when that cannot be. It
 // does nothing to one that is being started.
 func (c *Container) repair() {
