@@ -292,6 +292,7 @@ func (c *Container) check() error {
 	if err := limits.Check(&h.Resources); err != nil {
 		return err
 	}
+	c.Notes = append(c.Notes, limits.Notes(&h.Resources)...)
 	if _, err := c.layerSize(); err != nil {
 		return err
 	}

@@ -3,9 +3,13 @@
 package test
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Two containers want all of one CPU: they share it as their weights say.
@@ -57,5 +61,49 @@ func TestCPUQuotaHolds(t *testing.T) {
 	}
 	if mean := sum / 5; mean < 5 || mean > 40 {
 		t.Errorf("with a fifth of a CPU it uses %.0f %%", mean)
+	}
+}
+
+// A disk's rates hold what reads and writes it, and a running container's new rate holds at once.
+func TestDiskRatesHold(t *testing.T) {
+	root := newRoot(t)
+	sh := func(script string) string {
+		out, err := exec.Command("sh", "-c", script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", script, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skip("no loop devices")
+	}
+	image := filepath.Join(t.TempDir(), "disk")
+	sh("truncate -s 32M " + image)
+	device := sh("losetup -f --show " + image)
+	t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() })
+	if _, errOut, code := berth(t, root, "run", "-d", "--name", "c1", "--net", "none", "--device", device, "--device-write-bps", device+":1m",
+		"--device-read-iops", device+":20", "/bin/sleep", "1000"); code != 0 {
+		t.Fatal(errOut)
+	}
+	took := func(dd string) time.Duration {
+		begin := time.Now()
+		if _, errOut, code := berth(t, root, "exec", "c1", "/bin/sh", "-c", "dd bs=64k "+dd); code != 0 {
+			t.Fatal(errOut)
+		}
+		return time.Since(begin)
+	}
+	write, read := "if=/dev/zero of="+device+" count=32 oflag=direct", "if="+device+" of=/dev/null count=40 iflag=direct"
+	slow := took(write) // 2 MiB
+	if slow < 1500*time.Millisecond {
+		t.Errorf("2 MiB at 1 MiB/s took %v", slow)
+	}
+	if d := took(read); d < 1500*time.Millisecond {
+		t.Errorf("40 reads at 20 in a second took %v", d)
+	}
+	if _, errOut, code := berth(t, root, "update", "--device-write-bps", device+":0", "c1"); code != 0 {
+		t.Fatal(errOut)
+	}
+	if fast := took(write); fast > slow/2 {
+		t.Errorf("without the limit it took %v, with it %v", fast, slow)
 	}
 }

@@ -102,6 +102,28 @@ func Merge(have docker.Resources, r *docker.Resources) docker.Resources {
 	return have
 }
 
+// Notes tells which limits mean nothing on this host, where others have them: version 2 of control groups has no swappiness
+// of a group, does not let anybody out of the end by lack of memory, and has no real-time shares.
+func Notes(r *docker.Resources) (out []string) {
+	if r.MemorySwappiness == nil && r.OomKillDisable == nil && r.CPURealtimePeriod == 0 && r.CPURealtimeRuntime == 0 {
+		return nil
+	}
+	mode, err := cgroup.Detect()
+	if err != nil || mode != cgroup.V2 {
+		return nil
+	}
+	if r.MemorySwappiness != nil && *r.MemorySwappiness >= 0 {
+		out = append(out, "control groups of version 2 have no swappiness: --memory-swappiness discarded")
+	}
+	if r.OomKillDisable != nil && *r.OomKillDisable {
+		out = append(out, "control groups of version 2 cannot disable the OOM killer: --oom-kill-disable discarded")
+	}
+	if r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0 {
+		out = append(out, "control groups of version 2 have no real-time limits: --cpu-rt-period and --cpu-rt-runtime discarded")
+	}
+	return out
+}
+
 // None reports whether nothing is asked for that [Merge] takes.
 func None(r *docker.Resources) bool {
 	return reflect.DeepEqual(Merge(docker.Resources{}, r), docker.Resources{})
