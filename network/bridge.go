@@ -21,6 +21,9 @@ import (
 // costs one netlink request and no lock.
 func (s *Store) ensureBridge(n *Network) (netlink.Link, error) {
 	if l, err := netlink.LinkByName(n.Bridge); err == nil && l.Attrs().Flags&net.FlagUp != 0 {
+		if n.Driver == DriverOverlay {
+			return l, s.reach(n)
+		}
 		return l, nil
 	}
 	lock, err := s.lockNetwork(n)
@@ -37,7 +40,7 @@ func (s *Store) ensureBridge(n *Network) (netlink.Link, error) {
 	if l.Type() != "bridge" {
 		return nil, errs.Text(errs.Conflict, fmt.Sprintf("make bridge %s: a %s of that name is there", n.Bridge, l.Type()))
 	}
-	for _, step := range []func(*Network, netlink.Link) error{addressBridge, tuneBridge, s.forwardPackets} {
+	for _, step := range []func(*Network, netlink.Link) error{addressBridge, tuneBridge, s.forwardPackets, s.joinHosts} {
 		if err := step(n, l); err != nil {
 			return nil, err
 		}
@@ -144,6 +147,9 @@ func setSysctl(name, value, why string) error {
 // removeBridge deletes the network's bridge and its elements of the firewall. The caller holds the network's lock.
 func (s *Store) removeBridge(n *Network) error {
 	s.closeFirewall(n)
+	if n.Driver == DriverOverlay {
+		unplug(n.tunnel())
+	}
 	l, err := netlink.LinkByName(n.Bridge)
 	if err != nil {
 		return nil // never made, or gone with a reboot

@@ -177,6 +177,9 @@ func (a *Attachment) abort() {
 }
 
 func unplug(name string) {
+	if name == "" {
+		return // it is in the container's namespace, and goes with it
+	}
 	if l, err := netlink.LinkByName(name); err == nil {
 		_ = trace.Step("link del", "the endpoint is gone", "dev", name).Do(func() error { return netlink.LinkDel(l) })
 	}
@@ -206,8 +209,12 @@ func (s *Store) attach(a *Attachment, ns *os.File, r Request, metric int) error 
 			return err
 		}
 	}
-	bridge, err := s.ensureBridge(n)
-	if err != nil {
+	var bridge netlink.Link
+	if n.onLAN() {
+		if e.HostInterface = ""; len(r.Ports) > 0 {
+			return errs.Text(errs.Invalid, "publish ports: a container of the network "+n.Name+" ("+n.Driver+") is reached at its own address")
+		}
+	} else if bridge, err = s.ensureBridge(n); err != nil {
 		return err
 	}
 	// The record comes before what it names: what a killed engine leaves half-made is found by it (Detach).
@@ -221,6 +228,9 @@ func (s *Store) attach(a *Attachment, ns *os.File, r Request, metric int) error 
 		return errs.Wrap("record endpoint", err)
 	}
 	a.Endpoints = append(a.Endpoints, e)
+	if n.onLAN() {
+		return plugLAN(&e, n, ns)
+	}
 	if err := plug(&e, n, bridge, ns); err != nil {
 		return err
 	}
@@ -354,8 +364,23 @@ func (s *Store) DetachFrom(container string, n *Network) error {
 	return errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", short(container), n.Name))
 }
 
+// unplugInside removes a link that has no other end on this host, if its namespace is still there.
+func (s *Store) unplugInside(e *Endpoint) {
+	ns, err := os.Open(filepath.Join(s.state, "netns", e.Container))
+	if err != nil {
+		return
+	}
+	defer ns.Close()
+	_ = inside(ns, func() error {
+		unplug(e.Interface)
+		return nil
+	})
+}
+
 func (s *Store) detach(e *Endpoint) {
-	unplug(e.HostInterface)
+	if unplug(e.HostInterface); e.HostInterface == "" {
+		s.unplugInside(e)
+	}
 	for _, el := range e.elements() {
 		_ = nft.Send(nft.Delete(tableName, []nft.Element{el}))
 	}

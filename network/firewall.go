@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ const (
 	setMasq     = "masquerade" // the ranges of them that hide behind the host's address
 	setSources  = "sources"    // address . ifname: who may send with which address from which bridge
 	setOverlay  = "overlay"    // ifname: bridges on which containers of other hosts are seen
+	setTunnels  = "tunnels"    // UDP port of VXLAN, if there is an overlay network
+	setPeers    = "peers"      // addresses of hosts that may send to it
 	setGuard    = "guard"      // protocol family: this host was no router for it before
 	setLAN      = "lan"        // address ranges of neighbours
 	mapPublish  = "publish"    // protocol . port : address . port
@@ -71,10 +74,17 @@ func join(fields ...[]byte) (out []byte) {
 
 // elements are a network's part of the sets.
 func (n *Network) elements() []nft.Element {
+	if n.Bridge == "" {
+		return nil // the host's LAN
+	}
 	br := ifname(n.Bridge)
 	es := []nft.Element{{Set: setBridges, Key: br}, {Set: setSame, Key: join(br, br)}}
 	if n.Driver == DriverOverlay {
-		es = append(es, nft.Element{Set: setOverlay, Key: br})
+		es = append(es, nft.Element{Set: setOverlay, Key: br}, nft.Element{Set: setTunnels, Key: binary.BigEndian.AppendUint16(nil, vxlanPort)})
+		all, _, _ := n.peers() // without a list nobody is listened to
+		for _, a := range all {
+			es = append(es, nft.Element{Set: setPeers + suffix(a), Key: a.AsSlice()})
+		}
 	}
 	if n.Internal {
 		es = append(es, nft.Element{Set: setInternal, Key: br})
@@ -200,6 +210,9 @@ func (s *Store) openFirewall(n *Network) error {
 // closeFirewall takes a network's bridge out of the sets.
 func (s *Store) closeFirewall(n *Network) {
 	for _, e := range n.elements() {
+		if e.Set == setTunnels || strings.HasPrefix(e.Set, setPeers) {
+			continue // perhaps also another network's; the next firewall is made without them
+		}
 		_ = nft.Send(nft.Delete(tableName, []nft.Element{e}))
 	}
 }

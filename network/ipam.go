@@ -40,7 +40,7 @@ type route struct {
 // chooseSubnets completes the subnets a user asked for, or finds a free one, and refuses what overlaps a network of
 // ours or a real route of the host. Default routes are no obstacle.
 func (s *Store) chooseSubnets(n Network) ([]Subnet, error) {
-	taken, err := s.taken()
+	taken, err := s.taken(n.onLAN())
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func (sub Subnet) complete() (Subnet, error) {
 	return sub, nil
 }
 
-// taken lists the subnets of our networks and the host's routes but the default ones.
-func (s *Store) taken() ([]route, error) {
+// taken lists the subnets of our networks and, unless only those are asked for, the host's routes but the default ones.
+func (s *Store) taken(ours bool) ([]route, error) {
 	all, err := s.List()
 	if err != nil {
 		return nil, err
@@ -111,6 +111,9 @@ func (s *Store) taken() ([]route, error) {
 		for _, sub := range n.Subnets {
 			out = append(out, route{sub.Subnet, "network " + n.Name})
 		}
+	}
+	if ours {
+		return out, nil
 	}
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
 	if err != nil {

@@ -46,7 +46,7 @@ type Network struct {
 	Name       string            `json:"Name"`
 	ID         string            `json:"Id"` // 64 hexadecimal digits
 	Created    time.Time         `json:"Created"`
-	Driver     string            `json:"Driver"` // "bridge"
+	Driver     string            `json:"Driver"` // Driver…
 	Bridge     string            `json:"Bridge"` // name of the Linux bridge, at most 15 bytes
 	MTU        int               `json:"MTU"`
 	Subnets    []Subnet          `json:"Subnets"`
@@ -104,11 +104,25 @@ func (s *Store) Create(n Network) (*Network, error) {
 	if err := CheckName(n.Name); err != nil {
 		return nil, err
 	}
-	if n.Driver == "" {
-		n.Driver = "bridge"
+	for i := range n.Subnets {
+		if p := n.Subnets[i].Subnet; !p.IsValid() || p != p.Masked() {
+			_, err := n.Subnets[i].complete()
+			return nil, err
+		}
 	}
-	if n.Driver != "bridge" {
-		return nil, errs.Text(errs.Invalid, fmt.Sprintf("network driver %q is not known (known: bridge)", n.Driver))
+	var err error
+	switch n.Driver {
+	case "", DriverBridge:
+		n.Driver = DriverBridge
+	case DriverOverlay:
+		err = n.prepareOverlay()
+	case DriverMacvlan, DriverIPvlan:
+		err = n.prepareLAN()
+	default:
+		err = errs.Text(errs.Invalid, fmt.Sprintf("network driver %q is not known (known: %s, %s, %s, %s)", n.Driver, DriverBridge, DriverOverlay, DriverMacvlan, DriverIPvlan))
+	}
+	if err != nil {
+		return nil, err
 	}
 	if n.MTU == 0 {
 		n.MTU = 1500
@@ -131,7 +145,9 @@ func (s *Store) Create(n Network) (*Network, error) {
 	id := make([]byte, 32)
 	_, _ = rand.Read(id)
 	n.ID, n.Created = hex.EncodeToString(id), time.Now().UTC()
-	if n.Bridge == "" {
+	if n.onLAN() {
+		n.Bridge = ""
+	} else if n.Bridge == "" {
 		n.Bridge = "br-" + n.ID[:12]
 	}
 	if len(n.Bridge) > 15 || strings.ContainsAny(n.Bridge, "/ \t\n:") {

@@ -45,6 +45,8 @@ func (e *Endpoint) near() string {
 func (e *Endpoint) PathOut(n *Network) string {
 	hops := []string{e.near()}
 	switch {
+	case n.onLAN():
+		return fmt.Sprintf("%s: %s → %s on %s → the LAN, gateway %s", e.Name, e.Interface, n.Driver, n.Options[optParent], e.Gateway)
 	case n.Internal:
 		hops = append(hops, "dropped on its way out (chain forward: an internal network has no way out)")
 	default:

@@ -126,6 +126,9 @@ func (f family) rules() []rule {
 			one(&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.dest, Len: uint32(len(f.loopback))},
 				is(1, f.loopback), drop)}})
 	}
+	rs = append(rs, rule{"prerouting", "only peers send frames of other hosts' containers", [][]expr.Any{f.match(), notLoopback,
+		one(meta(expr.MetaKeyL4PROTO, 1), is(1, []byte{unix.IPPROTO_UDP}), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			in(setTunnels), f.load(f.source, 1), notIn(setPeers+f.suffix), drop)}})
 	// From a bridge only the addresses that were given out there; IPv6's link-local ones stay on their link anyway.
 	rs = append(rs, rule{"prerouting", "no false source addresses", [][]expr.Any{f.match(), f.notLinkLocal(), fromBridge,
 		one(meta(expr.MetaKeyIIFNAME, 1), notIn(setOverlay), f.load(f.source, reg32(0)), meta(expr.MetaKeyIIFNAME, reg32(f.registers)), notIn(setSources+f.suffix), drop)}})
@@ -227,12 +230,14 @@ func sets(t *nftables.Table) ([]*nftables.Set, error) {
 	add(setSame, false, nil, nftables.TypeIFName, nftables.TypeIFName)
 	add(setInternal, false, nil, nftables.TypeIFName)
 	add(setOverlay, false, nil, nftables.TypeIFName)
+	add(setTunnels, false, nil, nftables.TypeInetService)
 	add(setGuard, false, nil, nftables.TypeNFProto)
 	for _, f := range families {
 		to := []nftables.SetDatatype{f.address, nftables.TypeInetService}
 		add(setSubnets+f.suffix, true, nil, f.address)
 		add(setMasq+f.suffix, true, nil, f.address)
 		add(setSources+f.suffix, false, nil, f.address, nftables.TypeIFName)
+		add(setPeers+f.suffix, false, nil, f.address)
 		add(setLAN+f.suffix, true, nil, f.address)
 		add(mapPublish+f.suffix, false, to, nftables.TypeInetProto, nftables.TypeInetService)
 		add(mapLAN+f.suffix, false, to, nftables.TypeInetProto, nftables.TypeInetService)
