@@ -60,7 +60,7 @@ func commands() []entry {
 		{"container prune", newContainerPrune},
 		{"image ls", newImages}, {"image import", newImport}, {"image inspect", newImageInspect},
 		{"ports", newPorts}, {"network create", newNetworkCreate}, {"network ls", newNetworkList}, {"network inspect", newNetworkInspect}, {"network rm", newNetworkRemove},
-		{"network prune", newNetworkPrune}, {"network connect", newNetworkConnect}, {"network disconnect", newNetworkDisconnect},
+		{"network prune", newNetworkPrune}, {"network repair", newNetworkRepair}, {"network connect", newNetworkConnect}, {"network disconnect", newNetworkDisconnect},
 		{"volume create", newVolumeCreate}, {"volume ls", newVolumeList}, {"volume inspect", newVolumeInspect}, {"volume rm", newVolumeRemove},
 		{"volume prune", newVolumePrune}, {"volume export", newVolumeExport}, {"volume import", newVolumeImport}, {"volume cp", newVolumeCopy},
 		{"volume rename", newVolumeRename}, {"volume clone", newVolumeClone}, {"volume snapshot", newVolumeSnapshot}, {"volume du", newVolumeUsage},

@@ -45,13 +45,13 @@ func newNetworkCreate(a *app) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&f.driver, "driver", "d", "bridge", "Driver to manage the Network")
+	fs.StringVarP(&f.driver, "driver", "d", "bridge", "Driver to manage the Network: bridge, overlay, macvlan, ipvlan")
 	fs.Var(&f.subnets, "subnet", "Subnet in CIDR format that represents a network segment")
 	fs.Var(&f.gateways, "gateway", "IPv4 or IPv6 Gateway for the master subnet")
 	fs.Var(&f.ranges, "ip-range", "Allocate container ip from a sub-range")
 	fs.Var(&f.aux, "aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver")
 	fs.Var(&f.labels, "label", "Set metadata on a network")
-	fs.VarP(&f.opt, "opt", "o", "Set driver specific options")
+	fs.VarP(&f.opt, "opt", "o", "Set driver specific options: mtu=, parent= (macvlan, ipvlan), peers= or peers-file= (overlay), …")
 	fs.BoolVar(&f.internal, "internal", false, "Restrict external access to the network")
 	fs.BoolVar(&f.ipv6, "ipv6", false, "Enable IPv6 networking")
 	fs.BoolVar(&f.attachable, "attachable", false, "Enable manual container attachment (containers join every network; inspect tells that it was asked for)")
@@ -124,6 +124,28 @@ func newNetworkRemove(a *app) *cobra.Command {
 	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
 	return cmd
+}
+
+func newNetworkRepair(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "repair", Short: "Put back what of the firewall somebody has flushed", Args: noArgs,
+		Long: `Put back what of the firewall somebody has flushed, and the rules beside those of iptables and firewalld.
+
+The monitor of a running container that has a network notices when rules are deleted, and does this by itself.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			changed, err := e.RepairFirewall()
+			if err == nil && changed {
+				fmt.Fprintln(a.out, "the firewall was put back")
+			} else if err == nil {
+				fmt.Fprintln(a.out, "the firewall is whole")
+			}
+			return err
+		},
+	}
 }
 
 func newNetworkConnect(a *app) *cobra.Command {

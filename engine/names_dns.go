@@ -116,6 +116,9 @@ func (c *Container) names(endpoints []network.Endpoint) *monitor.Names {
 		return nil
 	}
 	n := &monitor.Names{Namespace: c.e.netnsPath(c.ID), Zone: dns.Zone{Records: c.e.records(), Networks: []string{c.ID}, Places: c.e.networks.Places(c.ID), Hosts: map[string]netip.Addr{}}}
+	if self, err := os.Executable(); err == nil {
+		n.Repair = &monitor.Repair{Argv: []string{self, "--root", c.e.root, "--state", c.e.state, "network", "repair"}, Lock: filepath.Join(c.e.state, "networks", "repair.lock")}
+	}
 	// Whoever has no way out must not ask the world either (CVE-2024-29018).
 	if slices.ContainsFunc(endpoints, func(p network.Endpoint) bool { return !p.Internal }) {
 		n.Upstream = dns.Upstream{Servers: c.HostConfig.DNS, File: "/etc/resolv.conf"}

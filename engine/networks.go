@@ -32,6 +32,9 @@ func (e *Engine) CreateNetwork(o NetworkOptions) (string, error) {
 	return n.ID, nil
 }
 
+// RepairFirewall puts back what somebody has taken out of the firewall, and reports whether anything was.
+func (e *Engine) RepairFirewall() (bool, error) { return e.networks.Repair() }
+
 // Published lists the ports that are published on this host.
 func (e *Engine) Published() ([]network.Published, error) { return e.networks.Published() }
 

@@ -75,6 +75,7 @@ type Names struct {
 	Namespace string       `json:"namespace"` // path of the network namespace
 	Zone      dns.Zone     `json:"zone"`
 	Upstream  dns.Upstream `json:"upstream"`
+	Repair    *Repair      `json:"repair,omitempty"` // nil: nobody looks after the firewall
 	Egress    *dns.Egress  `json:"egress,omitempty"` // nil: every name may be asked for
 }
 

@@ -131,7 +131,7 @@ func (m *monitor) begin() (err error) {
 	return m.create()
 }
 
-// serveNames answers the container's questions for names, from the host's namespace, until this process ends.
+// serveNames answers the container's questions for names, from the host's namespace, and looks after the firewall, until this process ends.
 func (m *monitor) serveNames() error {
 	if m.Names == nil {
 		return nil
@@ -145,6 +145,9 @@ func (m *monitor) serveNames() error {
 	server, err := dns.Listen(ns, m.Names.Zone, &m.Names.Upstream, m.Names.Egress)
 	if err == nil {
 		go server.Serve()
+		if m.Names.Repair != nil {
+			go m.Names.Repair.guardFirewall()
+		}
 	}
 	return err
 }
