@@ -59,7 +59,7 @@ func commands() []entry {
 		{"container pause", newPause}, {"container unpause", newUnpause}, {"container rename", newRename}, {"container port", newPort},
 		{"container prune", newContainerPrune},
 		{"image ls", newImages}, {"image import", newImport}, {"image inspect", newImageInspect},
-		{"ports", newPorts}, {"network create", newNetworkCreate}, {"network ls", newNetworkList}, {"network inspect", newNetworkInspect}, {"network rm", newNetworkRemove},
+		{"ports", newPorts}, {"egress", newEgress}, {"network create", newNetworkCreate}, {"network ls", newNetworkList}, {"network inspect", newNetworkInspect}, {"network rm", newNetworkRemove},
 		{"network prune", newNetworkPrune}, {"network repair", newNetworkRepair}, {"network connect", newNetworkConnect}, {"network disconnect", newNetworkDisconnect},
 		{"volume create", newVolumeCreate}, {"volume ls", newVolumeList}, {"volume inspect", newVolumeInspect}, {"volume rm", newVolumeRemove},
 		{"volume prune", newVolumePrune}, {"volume export", newVolumeExport}, {"volume import", newVolumeImport}, {"volume cp", newVolumeCopy},

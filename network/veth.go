@@ -102,6 +102,11 @@ func plug(e *Endpoint, n *Network, bridge netlink.Link, ns *os.File) error {
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.Interface, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.Fd())), PeerMTU: uint32(n.MTU)}
 	err = trace.Step("link add veth", "a cable: one end on the bridge, the other in the container", "dev", e.HostInterface,
 		"master", n.Bridge, "peer", e.Interface, "mac", e.MAC).Do(func() error { return netlink.LinkAdd(pair) })
+	if err == unix.EEXIST {
+		// Of the container's last run: its namespace has not quite gone yet.
+		unplug(e.HostInterface)
+		err = netlink.LinkAdd(pair)
+	}
 	if err != nil {
 		return errs.Wrap("make veth "+e.HostInterface, err)
 	}

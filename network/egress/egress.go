@@ -196,6 +196,8 @@ func (p *Policy) family(t *table, suffix string, proto byte, address nftables.Se
 // span is a range of addresses up to, not including, its end; without an end up to the last address there is.
 type span struct{ first, end netip.Addr }
 
+func (s span) String() string { return fmt.Sprintf("%s to %s", s.first, s.end) }
+
 // merged are ranges that do not overlap, as a set of intervals wants them.
 func merged(ps []netip.Prefix) (out []span) {
 	sorted := slices.Clone(ps)

@@ -60,7 +60,7 @@ func TestMergedRangesDoNotOverlap(t *testing.T) {
 	for _, s := range strings.Fields("10.1.0.0/16 10.0.0.0/8 10.1.2.3/32 10.0.0.0/8 255.255.255.255/32 192.0.2.0/24 fd00::/8 fd00:1::/32") {
 		ps = append(ps, netip.MustParsePrefix(s))
 	}
-	want := "[{10.0.0.0 11.0.0.0} {192.0.2.0 192.0.3.0} {255.255.255.255 invalid IP} {fd00:: fe00::}]"
+	want := "[10.0.0.0 to 11.0.0.0 192.0.2.0 to 192.0.3.0 255.255.255.255 to invalid IP fd00:: to fe00::]"
 	if got := fmt.Sprint(merged(ps)); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
