@@ -24,15 +24,16 @@ import (
 // record is containers/<id>/config.json: what the user asked, and what was found for it when it was created.
 type record struct {
 	Config
-	ID       string
-	Created  time.Time
-	ImageID  string             // sha256:…; "" of a container whose root is a folder of the host
-	Lowers   []string           // trees of the image's layers, top first
-	Process  process            // what runs, from the configuration and the image
-	Mounts   []mountpoint.Point `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
-	Restarts int                `json:",omitempty"`
-	Anon     []string           `json:",omitempty"` // anonymous volumes that were made for it
-	IDRange  *idRange           `json:",omitempty"` // of its user namespace
+	ID        string
+	Created   time.Time
+	ImageID   string             // sha256:…; "" of a container whose root is a folder of the host
+	Lowers    []string           // trees of the image's layers, top first
+	Process   process            // what runs, from the configuration and the image
+	Mounts    []mountpoint.Point `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
+	Restarts  int                `json:",omitempty"`
+	Anon      []string           `json:",omitempty"` // anonymous volumes that were made for it
+	IDRange   *idRange           `json:",omitempty"` // of its user namespace
+	UserAsked bool               `json:",omitempty"` // the user is not the image's
 }
 
 // Container is a container of an engine, running or not.

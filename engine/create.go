@@ -46,6 +46,7 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 		return nil, err
 	}
 	c := &Container{e: e, record: record{Config: cfg, Created: time.Now().UTC(), ImageID: img.ID}}
+	c.UserAsked = c.User != ""
 	c.inherit(&img.Config)
 	if err := c.check(); err != nil {
 		return nil, err
@@ -230,6 +231,9 @@ func (c *Container) makeFolders() error {
 func (c *Container) Another(name string) Config {
 	cfg := c.Config
 	cfg.Name, cfg.Argv = name, nil
+	if !c.UserAsked {
+		cfg.User = ""
+	}
 	if cfg.Hostname == c.defaultHostname() {
 		cfg.Hostname = ""
 	}

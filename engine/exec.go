@@ -79,7 +79,7 @@ func (c *Container) execProcess(cfg *ExecConfig) (*container.Process, error) {
 		held = nil
 	}
 	return container.NewProcess(&specs.Process{
-		Args: cfg.Cmd, Cwd: cwd, Terminal: cfg.Tty, User: u, NoNewPrivileges: o.noNewPrivileges, Rlimits: c.rlimits(),
+		Args: cfg.Cmd, Cwd: cwd, Terminal: cfg.Tty, User: u, NoNewPrivileges: o.forbidsGain(u.UID, (c.UserAsked || cfg.User != "") && !c.HostConfig.Privileged && !cfg.Privileged), Rlimits: c.rlimits(),
 		Env:          c.environment(home, cfg.Tty, change.MergeEnv(c.Process.Env, cfg.Env)),
 		Capabilities: &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held},
 	})

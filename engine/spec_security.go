@@ -30,7 +30,7 @@ var (
 
 // securityOptions are what --security-opt says.
 type securityOptions struct {
-	noNewPrivileges bool
+	noNewPrivileges *bool  // nil: nothing is said
 	unmask          bool   // systempaths=unconfined
 	seccomp         string // "": the default profile; unconfined; or a profile in JSON
 	apparmor        string
@@ -75,9 +75,9 @@ func (c *Container) securityOptions() (o securityOptions, err error) {
 		}
 		switch {
 		case key == "no-new-privileges" && (!hasValue || value == "true"):
-			o.noNewPrivileges = true
+			o.noNewPrivileges = new(true)
 		case key == "no-new-privileges" && value == "false":
-			o.noNewPrivileges = false
+			o.noNewPrivileges = new(false)
 		case key == "seccomp" && value != "":
 			if o.seccomp, err = readProfile(value); err != nil {
 				return o, err
@@ -93,6 +93,16 @@ func (c *Container) securityOptions() (o securityOptions, err error) {
 		}
 	}
 	return o, nil
+}
+
+// forbidsGain reports whether a process can gain no privileges by executing set-uid programs and files with capabilities
+// (PR_SET_NO_NEW_PRIVS, prctl(2)). Who asks for an ordinary user with --user gets one that stays one; an image that has a
+// user of its own may have sudo, and --security-opt no-new-privileges=false lets everybody have it.
+func (o *securityOptions) forbidsGain(uid uint32, asked bool) bool {
+	if o.noNewPrivileges != nil {
+		return *o.noNewPrivileges
+	}
+	return asked && uid != 0
 }
 
 // readProfile takes a profile as JSON, which a client has read already, or by the name of a file.
@@ -123,7 +133,7 @@ func (c *Container) addSecurity(s *specs.Spec) error {
 		held = nil // an ordinary user gets none, only the bound of what it can gain
 	}
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held}
-	s.Process.NoNewPrivileges = o.noNewPrivileges
+	s.Process.NoNewPrivileges = o.forbidsGain(s.Process.User.UID, c.UserAsked && !privileged)
 	if !privileged && !o.unmask {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 		thermal, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle") // CVE-2018-20721's class: a side channel

@@ -199,11 +199,18 @@ func countList(list string) (n int) {
 	return n
 }
 
-// Spec translates limits. What is zero is not limited.
+// DefaultPids is how many processes and threads a container may have that says nothing about it: enough for what is
+// useful, and a fork bomb does not take the host's (podman has half as many, Docker no limit).
+const DefaultPids = 4096
+
+// Spec translates limits. What is zero is not limited; that nothing is said of processes is [DefaultPids].
 func Spec(r *docker.Resources) *specs.LinuxResources {
 	out := &specs.LinuxResources{Memory: memory(r), CPU: cpu(r), BlockIO: blockIO(r)}
-	if r.PidsLimit != nil && *r.PidsLimit != 0 {
-		limit := *r.PidsLimit
+	limit := int64(DefaultPids)
+	if r.PidsLimit != nil {
+		limit = *r.PidsLimit
+	}
+	if limit != 0 {
 		out.Pids = &specs.LinuxPids{Limit: &limit}
 	}
 	return out

@@ -29,7 +29,7 @@ func TestCheck(t *testing.T) {
 
 func TestSpec(t *testing.T) {
 	s := Spec(&docker.Resources{Memory: 64 << 20, NanoCPUs: 15e8})
-	if *s.Memory.Limit != 64<<20 || *s.Memory.Swap != 128<<20 || *s.CPU.Quota != 150_000 || *s.CPU.Period != 100_000 || s.Pids != nil || s.BlockIO != nil {
+	if *s.Memory.Limit != 64<<20 || *s.Memory.Swap != 128<<20 || *s.CPU.Quota != 150_000 || *s.CPU.Period != 100_000 || *s.Pids.Limit != DefaultPids || s.BlockIO != nil {
 		t.Errorf("%+v %+v", s.Memory, s.CPU)
 	}
 	if s := Spec(&docker.Resources{}); s.Memory != nil || s.CPU != nil {
