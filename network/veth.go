@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -101,12 +102,7 @@ func plug(e *Endpoint, n *Network, bridge netlink.Link, ns *os.File) error {
 	}
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.Interface, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.Fd())), PeerMTU: uint32(n.MTU)}
 	err = trace.Step("link add veth", "a cable: one end on the bridge, the other in the container", "dev", e.HostInterface,
-		"master", n.Bridge, "peer", e.Interface, "mac", e.MAC).Do(func() error { return netlink.LinkAdd(pair) })
-	if err == unix.EEXIST {
-		// Of the container's last run: its namespace has not quite gone yet.
-		unplug(e.HostInterface)
-		err = netlink.LinkAdd(pair)
-	}
+		"master", n.Bridge, "peer", e.Interface, "mac", e.MAC).Do(func() error { return addPair(pair) })
 	if err != nil {
 		return errs.Wrap("make veth "+e.HostInterface, err)
 	}
@@ -118,6 +114,17 @@ func plug(e *Endpoint, n *Network, bridge netlink.Link, ns *os.File) error {
 		}
 	}
 	return inside(ns, func() error { return e.configure(n) })
+}
+
+// addPair makes a pair. Who has its name already is, as a rule, the end of the container's last life: the kernel takes
+// its namespace down in its own time, some milliseconds after the last process is gone.
+func addPair(pair *netlink.Veth) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := netlink.LinkAdd(pair)
+		if !errors.Is(err, unix.EEXIST) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // configure sets up the inner end; it runs in the container's namespace, before any program of the container does.
