@@ -417,8 +417,8 @@ func (f *runFlags) useStorage() error {
 			continue
 		}
 		// A relative source is a folder here, as with docker.
-		if strings.HasPrefix(v, "./") || strings.HasPrefix(v, "../") || v[0] == '~' {
-			source, rest, _ := strings.Cut(v, ":")
+		source, rest, _ := strings.Cut(v, ":")
+		if source == "." || source == ".." || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../") || strings.HasPrefix(source, "~") {
 			wd, err := os.Getwd()
 			if err != nil {
 				return errs.Wrap("find working directory", err)

@@ -3,6 +3,7 @@
 package devices
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
@@ -137,15 +137,16 @@ func read(path string) (*cdiFile, error) {
 	return parse(b)
 }
 
-// parse reads a file: JSON is YAML, too. The numbers and names of both are those of JSON.
+// parse reads a file, JSON or YAML, whose names and numbers are JSON's.
 func parse(b []byte) (*cdiFile, error) {
-	var any map[string]any
-	if err := yaml.Unmarshal(b, &any); err != nil {
-		return nil, err
-	}
-	b, err := json.Marshal(any)
-	if err != nil {
-		return nil, err
+	if text := bytes.TrimSpace(b); !bytes.HasPrefix(text, []byte("{")) {
+		v, err := readYAML(b)
+		if err == nil {
+			b, err = json.Marshal(v)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	f := new(cdiFile)
 	if err := json.Unmarshal(b, f); err != nil {

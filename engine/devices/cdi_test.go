@@ -3,6 +3,7 @@
 package devices
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -140,6 +142,28 @@ func FuzzParse(f *testing.F) {
 		}
 		for i := range file.Devices {
 			_ = file.Devices[i].Edits.apply(empty())
+		}
+	})
+}
+
+// What is read as YAML means what a library for it says, or is refused.
+func FuzzYAML(f *testing.F) {
+	for _, s := range []string{nvidia, "a: [b, {c: d}, 'e''f', \"g\\n\"] # h\n", "- a\n- - b\n  - c\n-\n  d: 1\n", "k:\n- 1\n- x: y\n  z: ~\n", "a: 'b # c'\nd: e#f\n", "{a: b}", "a: |\n b\n", "a: 0660", "x: 1.5", "? a", "a: b: c", "- a: b\n   c: d"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := readYAML(b)
+		if err != nil {
+			return
+		}
+		var want any
+		if err := yaml.Unmarshal(b, &want); err != nil {
+			t.Fatalf("%q was read as %#v; the library: %v", b, got, err)
+		}
+		g, _ := json.Marshal(got)
+		w, werr := json.Marshal(want)
+		if werr == nil && string(g) != string(w) {
+			t.Fatalf("%q was read as %s, the library reads %s", b, g, w)
 		}
 	})
 }

@@ -149,7 +149,9 @@ func Parse(in *docker.Mount, owner Owner) (Point, error) {
 			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
 		}
 		if o := in.BindOptions; o != nil {
-			m.Propagation = o.Propagation
+			if m.Propagation = o.Propagation; m.Propagation != "" && mount.Propagation(string(m.Propagation)) == 0 {
+				return bad("invalid propagation mode '%s'", m.Propagation)
+			}
 			m.TopReadonly = o.ReadOnlyNonRecursive
 			if o.NonRecursive {
 				m.Options = append(m.Options, "bind")

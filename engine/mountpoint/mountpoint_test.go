@@ -3,8 +3,14 @@
 package mountpoint
 
 import (
+	"path"
 	"strings"
 	"testing"
+
+	docker "github.com/moby/moby/api/types/mount"
+
+	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/namespace"
 )
 
 func TestParseBind(t *testing.T) {
@@ -21,4 +27,44 @@ func TestParseBind(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", spec, got, err, want)
 		}
 	}
+}
+
+func TestParseMount(t *testing.T) {
+	for name, in := range map[string]docker.Mount{
+		"no target": {Type: docker.TypeBind, Source: "/x"}, "relative": {Type: docker.TypeBind, Source: "x", Target: "/t"}, "type": {Type: "x", Target: "/t"},
+		"root": {Type: docker.TypeBind, Source: "/x", Target: "/"}, "tmpfs with a source": {Type: docker.TypeTmpfs, Source: "/x", Target: "/t"},
+		"propagation": {Type: docker.TypeBind, Source: "/x", Target: "/t", BindOptions: &docker.BindOptions{Propagation: "sideways"}},
+		"overlay":     {Type: TypeOverlay, Source: "x", Target: "/t"},
+	} {
+		if m, err := Parse(&in, Owner{}); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+	m, err := Parse(&docker.Mount{Type: docker.TypeTmpfs, Target: "/t", TmpfsOptions: &docker.TmpfsOptions{SizeBytes: 4096, Mode: 0o1770}}, Owner{})
+	if got := strings.Join(m.Options, ","); err != nil || got != "noexec,nosuid,nodev,size=4096,mode=1770" {
+		t.Errorf("%s, %v", got, err)
+	}
+	m, err = Parse(&docker.Mount{Type: docker.TypeBind, Source: "/x", Target: "/t", ReadOnly: true, BindOptions: &docker.BindOptions{ReadOnlyNonRecursive: true, NonRecursive: true}}, Owner{IDMap: "auto", Own: true})
+	if err != nil || m.RW || !m.TopReadonly || m.IDMap != "auto" || !m.Own || strings.Join(m.Options, ",") != "bind" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// Whatever is written, the answer is a mount with an absolute target below the root, or an error.
+func FuzzParseBind(f *testing.F) {
+	for _, s := range []string{"/a:/b:ro", "v:/b", "/a:/b:idmap=uids=0-1-2;gids=3-4,U", "a:b:c:d", ":", "/x", "/a:/b:idmap=owner=1/2"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, err := ParseBind(s)
+		if err != nil {
+			return
+		}
+		if !path.IsAbs(m.Destination) || path.Clean(m.Destination) == "/" || m.Type == docker.TypeBind && !path.IsAbs(m.Source) {
+			t.Errorf("%q: %+v", s, m)
+		}
+		if o, err := m.IDMap.Parse(); err == nil && o.UIDs != nil && (namespace.CheckMaps("user", o.UIDs) != nil || namespace.CheckMaps("group", o.GIDs) != nil) {
+			t.Errorf("%q: %+v", s, o)
+		}
+	})
 }
