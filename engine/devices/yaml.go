@@ -52,7 +52,7 @@ func readYAML(b []byte) (any, error) {
 		bare := strings.TrimLeft(text, " ")
 		content, plain := withoutComment(bare)
 		l := yamlLine{len(text) - len(bare), strings.TrimRight(content, " "), i + 1}
-		if l.text == "" {
+		if l.text == "" && !strings.Contains(text, "\r") {
 			continue
 		}
 		r.lines = append(r.lines, l)
