@@ -5,6 +5,7 @@ package monitor
 import (
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,14 +37,17 @@ func (m *monitor) exec(conn *Conn, r Request) {
 	} else {
 		conn.Close()
 	}
+	var sending atomic.Int32
 	s.copyTo(func(kind byte, b []byte) {
 		if attached && (kind == frameStdout && r.Stdout || kind == frameStderr && r.Stderr) {
+			sending.Add(1)
 			_ = conn.sendFrame(kind, b)
+			sending.Add(-1)
 		}
 	})
 	exit := awaitExec(e)
 	e.Close()
-	s.drain(2 * time.Second)
+	s.drain(2*time.Second, func() bool { return sending.Load() > 0 }) // as long as its reader takes
 	m.tell("exec_die", "exitCode", strconv.Itoa(exit.Code))
 	if attached {
 		_ = conn.sendJSON(frameEnd, exit)

@@ -125,7 +125,7 @@ func (m *monitor) check(l *life) HealthCheck {
 	})
 	exit := awaitExec(e)
 	timer.Stop()
-	s.drain(time.Second)
+	s.drain(time.Second, nil)
 	mu.Lock()
 	defer mu.Unlock()
 	r.End, r.ExitCode = exit.FinishedAt, exit.Code

@@ -311,7 +311,7 @@ func (m *monitor) abandon() {
 		return
 	}
 	_ = l.c.Delete(true)
-	l.io.drain(time.Second)
+	l.io.drain(time.Second, nil)
 }
 
 // live stays with the container until its last life is over. The exit is that of a life that is over already, or nil.
@@ -372,9 +372,24 @@ func (m *monitor) awaitEnd() *Exit {
 	if err := l.c.Delete(true); err != nil && l.exit.Error == "" {
 		l.exit.Error = err.Error()
 	}
-	l.io.drain(2 * time.Second)
+	l.io.drain(2*time.Second, func() bool { return m.waitForReader(&l.exit) })
 	m.log.Finish()
 	return &l.exit
+}
+
+// waitForReader reports whether what an ended program has written is kept for somebody who reads slowly. It is, unless the
+// container is to end, or to go on: nobody can keep it from either.
+func (m *monitor) waitForReader(exit *Exit) bool {
+	if !m.hub.slow() {
+		return false
+	}
+	m.mu.Lock()
+	patient := !m.stopped && !m.revive && !m.Restart.again(exit, m.status.Restarts-m.Restarts)
+	m.mu.Unlock()
+	if !patient {
+		m.hub.hurry()
+	}
+	return true
 }
 
 // set takes what wait4(2) said.

@@ -131,12 +131,28 @@ func (s *stdio) copyTo(take func(kind byte, b []byte)) {
 	}
 }
 
-// drain waits for the rest of the output, but not for ever: a process outside of the container may hold an end.
-func (s *stdio) drain(patience time.Duration) {
-	for _, o := range s.outputs {
-		_ = o.from.SetReadDeadline(time.Now().Add(patience))
+// drain waits for the rest of the output, but not for ever: a process outside of the container may hold an end. After
+// each time of patience slow says whether there is a reader to wait for; nil is none.
+func (s *stdio) drain(patience time.Duration, slow func() bool) {
+	done := make(chan struct{})
+	go func() {
+		s.copied.Wait()
+		close(done)
+	}()
+	for over := false; !over; {
+		timer := time.NewTimer(patience)
+		select {
+		case <-done:
+			over = true
+		case <-timer.C:
+			over = slow == nil || !slow()
+		}
+		timer.Stop()
 	}
-	s.copied.Wait()
+	for _, o := range s.outputs {
+		_ = o.from.SetReadDeadline(time.Unix(1, 0))
+	}
+	<-done
 	s.close()
 }
 
@@ -203,6 +219,7 @@ func (s *stdio) resize(size *Size) {
 type hub struct {
 	sync.Mutex
 	clients map[*Conn]Request
+	sending map[*Conn]int // to these something is being sent; more than a moment if they are slow
 	ended   bool
 }
 
@@ -234,13 +251,44 @@ func (h *hub) send(kind byte, b []byte) {
 	for c, r := range h.clients {
 		if kind == frameStdout && r.Stdout || kind == frameStderr && r.Stderr {
 			to = append(to, c)
+			if h.sending == nil {
+				h.sending = map[*Conn]int{}
+			}
+			h.sending[c]++
 		}
 	}
 	h.Unlock()
 	for _, c := range to {
-		if c.sendFrame(kind, b) != nil {
+		err := c.sendFrame(kind, b)
+		h.sent(c)
+		if err != nil {
 			h.drop(c)
+			c.Close() // it may have got half a frame
 		}
+	}
+}
+
+func (h *hub) sent(c *Conn) {
+	h.Lock()
+	defer h.Unlock()
+	if h.sending[c]--; h.sending[c] == 0 {
+		delete(h.sending, c)
+	}
+}
+
+// slow reports whether somebody is being waited for.
+func (h *hub) slow() bool {
+	h.Lock()
+	defer h.Unlock()
+	return len(h.sending) > 0
+}
+
+// hurry gives up those who are being waited for.
+func (h *hub) hurry() {
+	h.Lock()
+	defer h.Unlock()
+	for c := range h.sending {
+		_ = c.f.SetWriteDeadline(time.Unix(1, 0))
 	}
 }
 
