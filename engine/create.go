@@ -303,7 +303,7 @@ func (c *Container) check() error {
 	if _, err := devices.Resolve(h.DeviceRequests); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkNetwork, c.checkEgress, c.checkSecurity, c.checkLog, c.checkSecrets} {
+	for _, check := range []func() error{func() error { return checkText(c.Process.Args, c.Process.Env) }, c.checkNetwork, c.checkEgress, c.checkSecurity, c.checkLog, c.checkSecrets} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -3,7 +3,10 @@
 package engine
 
 import (
+	"fmt"
 	"path"
+	"strings"
+	"unicode/utf8"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -14,6 +17,22 @@ import (
 	"github.com/berth-containers/berth/monitor"
 )
 
+// checkText refuses what would not arrive as it was given: arguments and variables go through JSON, whose strings are
+// Unicode.
+func checkText(args, env []string) error {
+	for _, list := range [][]string{args, env} {
+		for _, s := range list {
+			if !utf8.ValidString(s) {
+				return errs.Text(errs.Invalid, fmt.Sprintf("%q is not UTF-8: it would be altered on its way to the program", s))
+			}
+			if strings.IndexByte(s, 0) >= 0 {
+				return errs.Text(errs.Invalid, fmt.Sprintf("%q holds a null byte", s))
+			}
+		}
+	}
+	return nil
+}
+
 // Exec runs a further process in a running container. With streams its session is returned; with Detach it is nil.
 func (c *Container) Exec(cfg ExecConfig, streams *Streams) (*Session, error) {
 	if len(cfg.Cmd) == 0 {
@@ -22,6 +41,9 @@ func (c *Container) Exec(cfg ExecConfig, streams *Streams) (*Session, error) {
 	status, _, _ := c.now()
 	if status != nil && status.Phase == monitor.Paused {
 		return nil, errs.Text(errs.Conflict, "Container "+c.ID+" is paused, unpause the container before exec")
+	}
+	if err := checkText(cfg.Cmd, cfg.Env); err != nil {
+		return nil, err
 	}
 	p, err := c.execProcess(&cfg)
 	if err != nil {
