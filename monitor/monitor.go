@@ -166,7 +166,12 @@ func (m *monitor) attachFirst(conn *Conn, r Request, told []byte) {
 	if attached {
 		m.hub.add(conn, r)
 	}
-	if err := m.start(); err != nil {
+	// Before anybody hears that it runs: from then on it must survive whatever becomes of this process.
+	err := atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast)
+	if err == nil {
+		err = m.start()
+	}
+	if err != nil {
 		m.hub.drop(conn)
 		m.abandon()
 		m.fail(conn, err)
@@ -187,17 +192,15 @@ func (m *monitor) attachFirst(conn *Conn, r Request, told []byte) {
 	} else {
 		conn.Close()
 	}
-	go m.keepStart(m.life.c, told)
+	go m.keepStart(m.life.c)
 	go m.serve()
 }
 
-// keepStart writes what was told, for a monitor that takes over, and what was done for the start, for `explain`, and
-// forgets it.
-func (m *monitor) keepStart(c *container.Container, told []byte) {
+// keepStart writes what was done for the start, for `explain`, and forgets it.
+func (m *monitor) keepStart(c *container.Container) {
 	steps := slices.Concat(m.Steps, trace.Pack(trace.Records()), c.TakeSteps())
 	m.mu.Lock()
 	if !m.gone {
-		_ = atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast)
 		_ = atomicfile.Write(filepath.Join(m.Dir, traceFile), steps, 0o600, atomicfile.Fast)
 	}
 	m.mu.Unlock()
