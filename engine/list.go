@@ -56,7 +56,9 @@ func (c *Container) state() *docker.State {
 	status, exit, orphan := c.now()
 	if status == nil && (orphan || exists(c.runDir())) {
 		c.repair()
-		status, exit, _ = c.now()
+		if status, exit, orphan = c.now(); status == nil && orphan { // its next monitor is being started
+			status = monitor.LastStatus(c.runDir())
+		}
 	}
 	s := &docker.State{Status: docker.StateCreated, StartedAt: zeroTime, FinishedAt: zeroTime}
 	if status != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
@@ -317,12 +318,8 @@ func (c *Container) repair() {
 	if !exists(c.runDir()) {
 		return
 	}
-	lock, err := c.lock()
-	if err != nil {
-		return
-	}
+	lock := c.awaitMonitor()
 	if lock == nil {
-		c.awaitMonitor()
 		return
 	}
 	defer lock.Unlock()
@@ -348,17 +345,24 @@ func (c *Container) repair() {
 	_ = atomicfile.WriteJSON(filepath.Join(c.dataDir(), exitFile), &exit, atomicfile.Fast)
 }
 
-// awaitMonitor waits a little for the monitor that another process puts in the place of one that was killed.
-func (c *Container) awaitMonitor() {
-	for range 200 {
-		if last := monitor.LastStatus(c.runDir()); last == nil {
-			return // it is being started, or gone
+// awaitMonitor returns the lock of a container that has no monitor. While another process holds it, that one is starting
+// the container or puts a monitor in the place of one that was killed: then it waits a little for that monitor, or for the
+// end of the attempt.
+func (c *Container) awaitMonitor() *flock.Lock {
+	for range 500 {
+		lock, err := c.lock()
+		if err != nil || lock != nil {
+			return lock
+		}
+		if monitor.LastStatus(c.runDir()) == nil {
+			return nil // it is being started, or gone
 		}
 		if status, _, _ := c.now(); status != nil {
-			return
+			return nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	return nil
 }
 
 // replaceMonitor starts a monitor that takes over. The caller holds the lock, which becomes the monitor's.
