@@ -5,6 +5,7 @@ package engine
 import (
 	"errors"
 	"path/filepath"
+	"time"
 
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
@@ -119,7 +120,11 @@ func (c *Container) Wait() (*Exit, error) {
 	for {
 		conn, err := c.dial()
 		if err != nil {
-			break
+			if status, _, _ := c.now(); status == nil || !errs.Is(err, errs.Conflict) {
+				break
+			}
+			time.Sleep(5 * time.Millisecond) // its monitor takes no more requests: it is writing the end down
+			continue
 		}
 		var exit *Exit
 		if _, err = conn.Ask(monitor.Request{Op: "wait"}); err == nil {
