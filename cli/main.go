@@ -46,7 +46,7 @@ func commands() []entry {
 		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"why", newWhy}, {"container why", newWhy}, {"snap", newSnap}, {"snap ls", newSnapList}, {"snap rm", newSnapRemove}, {"branch", newBranch}, {"undo", newUndo},
 		{"boot", newBoot}, {"boot install", newBootInstall}, {"boot uninstall", newBootUninstall}, {"boot status", newBootStatus}, {"boot stop", newBootStop},
 		{"anatomy", newAnatomy}, {"container anatomy", newAnatomy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
-		{"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
+		{"outdated", newOutdated}, {"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
 		{"events", newEvents}, {"stats", newStats}, {"top", newTop}, {"update", newUpdate}, {"set", newSet}, {"container set", newSet},
 		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},

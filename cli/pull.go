@@ -39,7 +39,7 @@ func progress(w io.Writer, quiet bool) func(part, state string) {
 }
 
 func newPull(a *app) *cobra.Command {
-	quiet, platform := false, ""
+	quiet, all, platform := false, false, ""
 	cmd := &cobra.Command{
 		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Download an image from a registry", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,10 +49,15 @@ func newPull(a *app) *cobra.Command {
 			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
+			if all {
+				o := engine.TransferOptions{Platform: platform, Progress: progress(a.out, quiet)}
+				return e.PullAll(ctx, args[0], o, func(p *engine.Pulled) { sayPulled(a.out, p, quiet) })
+			}
 			return a.pull(ctx, e, args[0], platform, a.out, quiet)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
+	cmd.Flags().BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
 	cmd.Flags().StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
 	return cmd
 }
@@ -60,23 +65,26 @@ func newPull(a *app) *cobra.Command {
 // pull fetches an image, and says so in Docker's words.
 func (a *app) pull(ctx context.Context, e *engine.Engine, name, platform string, w io.Writer, quiet bool) error {
 	p, err := e.Pull(ctx, name, engine.TransferOptions{Platform: platform, Progress: progress(w, quiet)})
-	if err != nil {
-		return err
+	if err == nil {
+		sayPulled(w, p, quiet)
 	}
+	return err
+}
+
+func sayPulled(w io.Writer, p *engine.Pulled, quiet bool) {
 	if quiet {
 		fmt.Fprintln(w, p.Name)
-		return nil
+		return
 	}
 	status := "Image is up to date for "
 	if p.New {
 		status = "Downloaded newer image for "
 	}
 	fmt.Fprintf(w, "Digest: %s\nStatus: %s%s\n%s\n", p.Digest, status, strings.TrimPrefix(strings.TrimPrefix(p.Name, "docker.io/library/"), "docker.io/"), p.Name)
-	return nil
 }
 
 func newPush(a *app) *cobra.Command {
-	quiet := false
+	quiet, all, platform := false, false, ""
 	cmd := &cobra.Command{
 		Use: "push [OPTIONS] NAME[:TAG]", Short: "Upload an image to a registry", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,19 +94,66 @@ func newPush(a *app) *cobra.Command {
 			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
-			digest, err := e.Push(ctx, args[0], engine.TransferOptions{Progress: progress(a.out, quiet)})
-			if err != nil {
-				return err
+			o := engine.TransferOptions{Platform: platform, Progress: progress(a.out, quiet)}
+			say := func(name, digest string) {
+				if quiet {
+					fmt.Fprintln(a.out, name)
+				} else {
+					fmt.Fprintf(a.out, "digest: %s\n", digest)
+				}
 			}
-			if quiet {
-				fmt.Fprintln(a.out, args[0])
-			} else {
-				fmt.Fprintf(a.out, "digest: %s\n", digest)
+			if all {
+				return e.PushAll(ctx, args[0], o, say)
 			}
-			return nil
+			digest, err := e.Push(ctx, args[0], o)
+			if err == nil {
+				say(args[0], digest)
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
+	cmd.Flags().BoolVarP(&all, "all-tags", "a", false, "Push all tags of an image to the repository")
+	cmd.Flags().StringVar(&platform, "platform", "", "Push only if the image is for this platform: os/arch[/variant]")
+	return cmd
+}
+
+// outdatedRow is a line of outdated.
+type outdatedRow struct{ Image, Here, There, Users string }
+
+func newOutdated(a *app) *cobra.Command {
+	format := ""
+	cmd := &cobra.Command{
+		Use: "outdated [OPTIONS] [IMAGE...]", Short: "List images whose names mean something newer at their registries", Args: cobra.ArbitraryArgs,
+		Long: "List images whose names mean something newer at their registries, and the containers that were made of what is here. Nothing is fetched.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			failed := false
+			rows := []any{}
+			err = e.Outdated(ctx, args, func(o engine.Outdated, newer bool, err error) {
+				if err != nil {
+					failed = true
+					a.complain(err)
+				} else if newer {
+					rows = append(rows, outdatedRow{o.Name, shortID(o.Here), shortID(o.There), strings.Join(o.Users, ",")})
+				}
+			})
+			if err != nil {
+				return err
+			}
+			t := &table{columns: []column{{"IMAGE", "Image"}, {"HERE", "Here"}, {"THERE", "There"}, {"CONTAINERS", "Users"}}}
+			if err := t.print(a.out, format, rows); err != nil || !failed {
+				return err
+			}
+			return exitCode(1)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'")
 	return cmd
 }
 

@@ -4,9 +4,12 @@ package engine
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/image/registry"
+	"github.com/berth-containers/berth/internal/errs"
 )
 
 // TransferOptions of [Engine.Pull] and [Engine.Push].
@@ -36,8 +39,117 @@ func (e *Engine) Pull(ctx context.Context, name string, o TransferOptions) (*Pul
 	return &Pulled{Name: r.String(), Digest: digest, ID: img.ID, New: before != img.ID}, nil
 }
 
+// PullAll fetches every tag of a repository, one after the other, and hands over what each brought. The first that fails
+// ends it.
+func (e *Engine) PullAll(ctx context.Context, repository string, o TransferOptions, each func(*Pulled)) error {
+	r, err := wholeRepository(repository)
+	if err != nil {
+		return err
+	}
+	tags, err := registry.Tags(ctx, repository)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		p, err := e.Pull(ctx, r.Name()+":"+tag, o)
+		if err != nil {
+			return err
+		}
+		each(p)
+	}
+	return nil
+}
+
+// PushAll sends every tag of a repository that is here.
+func (e *Engine) PushAll(ctx context.Context, repository string, o TransferOptions, each func(name, digest string)) error {
+	r, err := wholeRepository(repository)
+	if err != nil {
+		return err
+	}
+	list, err := e.images.List()
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, img := range list {
+		for _, name := range img.Names {
+			if have, err := reference.Parse(name); err != nil || have.Name() != r.Name() {
+				continue
+			}
+			found = true
+			digest, err := e.Push(ctx, name, o)
+			if err != nil {
+				return err
+			}
+			each(name, digest)
+		}
+	}
+	if !found {
+		return errs.Text(errs.NotFound, "An image does not exist locally with the tag: "+repository)
+	}
+	return nil
+}
+
+// wholeRepository refuses a name with a tag or digest.
+func wholeRepository(name string) (reference.Reference, error) {
+	r, err := reference.Parse(name)
+	if err == nil && (r.Digest != "" || strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":")) {
+		err = errs.Text(errs.Invalid, "tag can't be used with --all-tags/-a")
+	}
+	return r, err
+}
+
+// Outdated is a name of an image that means something else at its registry by now.
+type Outdated struct {
+	Name  string   // familiar
+	Here  string   // digest that it had when it was pulled; "" of an image that was not
+	There string   // digest that it has now
+	Users []string // containers that were made of what is here
+}
+
+// Outdated asks the registries of images, all with a digest or those named, whether the names mean something newer. What
+// cannot be asked is handed over with its error.
+func (e *Engine) Outdated(ctx context.Context, names []string, each func(o Outdated, newer bool, err error)) error {
+	list, err := e.images.List()
+	if err != nil {
+		return err
+	}
+	for _, img := range list {
+		for _, name := range img.Names {
+			r, err := reference.Parse(name)
+			wanted := len(names) == 0 && len(img.Digests) > 0 || slices.ContainsFunc(names, func(n string) bool { return matchesName(r, n) })
+			if err != nil || !wanted || r.Domain == "localhost" {
+				continue
+			}
+			o := Outdated{Name: r.Familiar()}
+			for _, full := range img.Digests {
+				if repository, digest, _ := strings.Cut(full, "@"); repository == r.Name() {
+					o.Here = digest
+				}
+			}
+			for _, id := range e.imageUsers(img.ID) {
+				if c, err := e.open(id); err == nil {
+					o.Users = append(o.Users, c.Name)
+				}
+			}
+			o.There, err = registry.Digest(ctx, name)
+			each(o, err == nil && o.There != o.Here, err)
+		}
+	}
+	return nil
+}
+
 // Push sends an image to where its name says, and returns its digest there.
 func (e *Engine) Push(ctx context.Context, name string, o TransferOptions) (string, error) {
+	if o.Platform != "" {
+		img, err := e.images.Resolve(name)
+		if err != nil {
+			return "", err
+		}
+		if have := img.Config.OS + "/" + img.Config.Architecture; !strings.HasPrefix(o.Platform+"/", have+"/") {
+			return "", errs.Text(errs.NotFound, "image "+name+" is for "+have+", not for "+o.Platform)
+		}
+	}
 	digest, err := registry.Push(ctx, e.images, name, o)
 	if err == nil {
 		e.tellImage("push", name, name)
