@@ -3,10 +3,6 @@
 package cli
 
 import (
-	"fmt"
-	"strings"
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"github.com/berth-containers/berth/engine/why"
@@ -32,7 +28,7 @@ func newWhy(a *app) *cobra.Command {
 			if format != "" {
 				return (&table{}).print(a.out, format, []any{r})
 			}
-			a.printReport(r)
+			r.Write(a.out)
 			return nil
 		},
 	}
@@ -40,31 +36,4 @@ func newWhy(a *app) *cobra.Command {
 'json':     Print in JSON format
 'TEMPLATE': Print output using the given Go template`)
 	return cmd
-}
-
-func (a *app) printReport(r *why.Report) {
-	fmt.Fprintf(a.out, "%s (%s): %s\n\n  %s\n  (%s)\n", r.Name, r.ID[:12], r.State, r.Verdict, r.Certainty)
-	block := func(head string, lines []string) {
-		for i, line := range lines {
-			if i == 0 {
-				fmt.Fprintf(a.out, "\n%s\n", head)
-			}
-			fmt.Fprintf(a.out, "  %s\n", line)
-		}
-	}
-	block("What to do", r.Fix)
-	var facts, happened []string
-	widest := 0
-	for _, f := range r.Facts {
-		widest = max(widest, len(f.What))
-	}
-	for _, f := range r.Facts {
-		facts = append(facts, fmt.Sprintf("%-*s  %s", widest, f.What, f.Value))
-	}
-	for _, h := range r.History {
-		happened = append(happened, strings.TrimSpace(fmt.Sprintf("%s  %s %s", h.Time.Local().Format(time.DateTime), h.Action, h.Detail)))
-	}
-	block("What is known", facts)
-	block("What happened", happened)
-	block("Its last words", r.Log)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/engine/naming"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
@@ -278,4 +279,18 @@ func (c *Container) lastSign(began time.Time) time.Time {
 func (c *Container) Running() bool {
 	status, _, orphan := c.now()
 	return orphan || status != nil && (status.Phase == monitor.Running || status.Phase == monitor.Paused)
+}
+
+// inventName takes a free name for a container.
+func (e *Engine) inventName(id string) (string, error) {
+	for try := 0; ; try++ {
+		name := naming.Invent()
+		if try > 5 {
+			name += "_" + id[:6]
+		}
+		err := e.takeName(name, id)
+		if err == nil || try > 10 {
+			return name, err
+		}
+	}
 }

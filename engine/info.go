@@ -3,13 +3,8 @@
 package engine
 
 import (
-	"bytes"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/doctor"
 	"github.com/berth-containers/berth/internal/version"
@@ -82,7 +77,7 @@ func (e *Engine) Info() (*Info, error) {
 		return nil, err
 	}
 	i := &Info{Containers: len(all), Images: len(images), Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "cgroupfs",
-		KernelVersion: doctor.KernelVersion(), OperatingSystem: osName(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), MemTotal: memTotal(),
+		KernelVersion: doctor.KernelVersion(), OperatingSystem: doctor.OSName(), OSType: "linux", Architecture: doctor.Machine(), NCPU: runtime.NumCPU(), MemTotal: doctor.MemTotal(),
 		DockerRootDir: e.root, StateDir: e.state, ServerVersion: version.String(), DefaultRuntime: "berth-runtime", SecurityOptions: []string{}, Warnings: []string{}}
 	for _, c := range all {
 		switch s := c.state(); {
@@ -111,33 +106,4 @@ func (e *Engine) Info() (*Info, error) {
 		}
 	}
 	return i, nil
-}
-
-func machine() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return runtime.GOARCH
-	}
-	return string(bytes.TrimRight(u.Machine[:], "\x00"))
-}
-
-func osName() string {
-	b, _ := os.ReadFile("/etc/os-release")
-	for _, l := range strings.Split(string(b), "\n") {
-		if v, ok := strings.CutPrefix(l, "PRETTY_NAME="); ok {
-			return strings.Trim(v, `"`)
-		}
-	}
-	return "Linux"
-}
-
-func memTotal() int64 {
-	b, _ := os.ReadFile("/proc/meminfo")
-	for _, l := range strings.Split(string(b), "\n") {
-		if f := strings.Fields(l); len(f) > 1 && f[0] == "MemTotal:" {
-			n, _ := strconv.ParseInt(f[1], 10, 64)
-			return n << 10
-		}
-	}
-	return 0
 }

@@ -12,6 +12,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/berth-containers/berth/container"
+	"github.com/berth-containers/berth/engine/doctor"
 	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
@@ -50,7 +51,7 @@ func (c *Container) Usage() (*Usage, error) {
 		return nil, err
 	}
 	u := &Usage{ID: c.ID, Name: c.Name, At: time.Now(), CPU: time.Duration(s.CPU.Usage.Total), Memory: usedMemory(s), MemoryLimit: s.Memory.Usage.Limit, Pids: s.Pids.Current}
-	if total := uint64(memTotal()); u.MemoryLimit == 0 || u.MemoryLimit > total {
+	if total := uint64(doctor.MemTotal()); u.MemoryLimit == 0 || u.MemoryLimit > total {
 		u.MemoryLimit = total
 	}
 	for _, b := range s.Blkio.ServiceBytes {

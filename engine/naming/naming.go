@@ -1,13 +1,13 @@
 //go:build linux
 
-package engine
+// Package naming invents names for containers: two words, a quality and something that lies in a harbour.
+package naming
 
 import (
 	"crypto/rand"
 	"math/big"
 )
 
-// Containers that were given no name get one of two words: a quality, and something that lies in a harbour.
 var qualities = [...]string{
 	"able", "agile", "amber", "bold", "brave", "bright", "brisk", "calm", "clear", "clever", "cosy", "crisp", "deft", "eager", "fair", "fleet",
 	"fresh", "gentle", "glad", "golden", "grand", "hardy", "honest", "keen", "kind", "lively", "loyal", "lucky", "mellow", "merry", "mighty", "neat",
@@ -22,24 +22,13 @@ var things = [...]string{
 	"quay", "raft", "reef", "rigging", "rudder", "sail", "schooner", "sextant", "skiff", "sloop", "spar", "tide", "trawler", "tug", "wharf", "yawl",
 }
 
+// Invent joins two words.
+func Invent() string { return pick(qualities[:]) + "_" + pick(things[:]) }
+
 func pick(words []string) string {
 	n, err := rand.Int(rand.Reader, big.NewInt(int64(len(words))))
 	if err != nil {
 		return words[0]
 	}
 	return words[n.Int64()]
-}
-
-// inventName takes a free name for a container.
-func (e *Engine) inventName(id string) (string, error) {
-	for try := 0; ; try++ {
-		name := pick(qualities[:]) + "_" + pick(things[:])
-		if try > 5 {
-			name += "_" + id[:6]
-		}
-		err := e.takeName(name, id)
-		if err == nil || try > 10 {
-			return name, err
-		}
-	}
 }
