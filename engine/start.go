@@ -197,6 +197,11 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	}
 	if c.HostConfig.AutoRemove {
 		cfg.Exit, cfg.Remove = "", c.traces()
+		for _, m := range c.Mounts {
+			if dir := c.e.volumes.Mounted(m.Name); dir != "" {
+				cfg.Idle = append(cfg.Idle, dir)
+			}
+		}
 		if exists(c.layerImage()) {
 			cfg.Undo.Unmount = append(cfg.Undo.Unmount, rw)
 		}

@@ -39,6 +39,7 @@ type Config struct {
 	Exit   string   `json:"exit,omitempty"`   // file that tells the end, the same; "": nobody will ask
 	Undo   Undo     `json:"undo"`             // whatever happens
 	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order
+	Idle   []string `json:"idle,omitempty"`   // folders of volumes with a device: after Remove it is unmounted, unless somebody else is in users
 
 	Steps []byte `json:"steps,omitempty"` // what the engine did before, packed (trace.Pack)
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/atomicfile"
+	"github.com/berth-containers/berth/internal/flock"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/nft"
@@ -36,11 +37,31 @@ func (m *monitor) finish(exit *Exit) {
 	for _, path := range m.Remove {
 		_ = os.RemoveAll(path)
 	}
+	for _, dir := range m.Idle {
+		unmountIdle(dir)
+	}
 	m.tellAfter(len(m.Remove) > 0)
 	for _, f := range m.held {
 		f.Close()
 	}
 	_ = unix.Flock(lockFD, unix.LOCK_UN) // a start of the container need not wait for the end of this process
+}
+
+// unmountIdle unmounts a volume's device when no container has the volume any more. Who begins to use it holds the lock.
+func unmountIdle(dir string) {
+	lock, err := flock.Exclusive(filepath.Join(dir, "lock"))
+	if err != nil {
+		return
+	}
+	defer lock.Unlock()
+	users, err := os.Open(filepath.Join(dir, "users"))
+	if err != nil {
+		return
+	}
+	defer users.Close()
+	if names, _ := users.Readdirnames(1); len(names) == 0 {
+		_ = mount.Unmount(filepath.Join(dir, "_data"), 0, "no container uses the volume")
+	}
 }
 
 // leave removes the folder by which the monitor is found.

@@ -92,6 +92,14 @@ func (s *Store) mounts(v *Volume) bool {
 	return v.Options["device"] != ""
 }
 
+// Mounted is the folder of a volume that is mounted while it is used; "" of one that is a plain folder, or none.
+func (s *Store) Mounted(name string) string {
+	if v, err := s.Get(name); err == nil && s.mounts(v) {
+		return s.path(name)
+	}
+	return ""
+}
+
 // bound limits the size of a volume that is being made in a folder.
 func (s *Store) bound(tmp string, size string) error {
 	n, err := quota.Size(size)
