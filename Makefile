@@ -60,6 +60,10 @@ vet: ## format and vet, for every system that the code builds for
 bench: ## start times beside other runtimes, as a table
 	./test/bench/bench.sh
 
+.PHONY: bench-network
+bench-network: ## throughput, latency and start of networks, as tables
+	./test/bench/network.sh
+
 .PHONY: dist
 dist: ## archives to hand out, into dist/: Linux (amd64, arm64), and the client for Windows and macOS
 	./packaging/dist.sh dist

@@ -75,9 +75,7 @@ func (u *Undo) Run() {
 		_ = mount.Unmount(path, unix.MNT_DETACH, "it was the container's")
 		_ = os.Remove(path)
 	}
-	for _, batch := range u.Batches {
-		_ = nft.Send(batch)
-	}
+	_ = nft.SendEach(u.Batches)
 	for _, path := range u.Files {
 		if os.Remove(path) == nil {
 			_ = os.Remove(filepath.Dir(path)) // if it was the last one

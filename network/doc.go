@@ -11,6 +11,9 @@
 //	open the firewall       the address joins the sets of the table `inet berth`, the published
 //	                        ports its maps: one atomic batch of elements                        firewall.go
 //
+// Other drivers: overlay is a bridge with a VXLAN link to other hosts (overlay.go), macvlan and ipvlan are links on one of
+// the host's (lan.go). Package egress limits what a container may reach.
+//
 // Undoing it needs none of this code: the namespace's end deletes the veth pair, and the rest is an [Undo]: files to
 // remove and ready-made netlink batches to send, which the container's monitor does.
 //

@@ -74,9 +74,7 @@ type Undo struct {
 
 // Run undoes. It may run twice, and after a half-made attach.
 func (u *Undo) Run() {
-	for _, b := range u.Batches {
-		_ = nft.Send(b)
-	}
+	_ = nft.SendEach(u.Batches)
 	for _, f := range u.Files {
 		_ = os.Remove(f)
 	}
@@ -234,10 +232,16 @@ func (s *Store) attach(a *Attachment, ns *os.File, r Request, metric int) error 
 	if err := plug(&e, n, bridge, ns); err != nil {
 		return err
 	}
-	for _, el := range e.elements() {
-		a.Undo.Batches = append(a.Undo.Batches, nft.Delete(tableName, []nft.Element{el}))
-	}
+	a.Undo.Batches = append(a.Undo.Batches, deletions(e.elements())...)
 	return s.admit(n, &e)
+}
+
+// deletions are batches of one element each.
+func deletions(es []nft.Element) (out [][]byte) {
+	for _, el := range es {
+		out = append(out, nft.Delete(tableName, []nft.Element{el}))
+	}
+	return out
 }
 
 // leaseAll takes an address of each subnet of a network, of IPv4 and of IPv6 at most one.
@@ -381,9 +385,7 @@ func (s *Store) detach(e *Endpoint) {
 	if unplug(e.HostInterface); e.HostInterface == "" {
 		s.unplugInside(e)
 	}
-	for _, el := range e.elements() {
-		_ = nft.Send(nft.Delete(tableName, []nft.Element{el}))
-	}
+	_ = nft.SendEach(deletions(e.elements()))
 	for _, p := range []netip.Prefix{e.Address, e.Address6} {
 		if !p.IsValid() {
 			continue

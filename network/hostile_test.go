@@ -184,6 +184,10 @@ func TestHostIsNoRouterForOthers(t *testing.T) {
 		t.Fatalf("repaired: %v, %v", done, err)
 	}
 	refused(t, "LAN, with the firewall put back", lan, "198.51.100.2:80")
+	// Another engine's containers are behind a bridge of their own, and are its business.
+	(*host)(nil).run(t, "ip link add theirs type bridge; ip link set theirs up; ip addr flush dev uplink1; ip link set uplink1 master theirs; ip addr add 198.51.100.1/24 dev theirs")
+	l.Cleanup(func() { unplug("theirs") })
+	reaches(t, "LAN, to another engine's container", lan, "198.51.100.2:80", "192.0.2.2")
 }
 
 func TestPublishedForTheLANAlone(t *testing.T) {

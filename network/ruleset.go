@@ -27,6 +27,12 @@ func is(reg uint32, data []byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: data}
 }
 
+// Keys of linux/netfilter/nf_tables.h that the library does not name: the kind of a link, padded as its name is.
+const (
+	metaIIFKind expr.MetaKey = 26
+	metaOIFKind expr.MetaKey = 27
+)
+
 func isNot(reg uint32, data []byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: data}
 }
@@ -110,7 +116,10 @@ func rules() []rule {
 		{"forward", "published ports", [][]expr.Any{toBridge, published, marked}},
 		{"forward", "networks are isolated from each other and from outside", [][]expr.Any{toBridge, one(drop)}},
 		{"forward", "containers reach the world", [][]expr.Any{fromBridge, marked}},
-		{"forward", "this host was no router before: nothing else is forwarded", [][]expr.Any{one(meta(expr.MetaKeyNFPROTO, 1), in(setGuard), drop)}},
+		// A link of no kind, a real card, fits neither of the next two.
+		{"forward", "from another bridge: somebody else's rules decide", [][]expr.Any{one(meta(metaIIFKind, 1), is(1, ifname("bridge")), accept)}},
+		{"forward", "to another bridge: somebody else's rules decide", [][]expr.Any{one(meta(metaOIFKind, 1), is(1, ifname("bridge")), accept)}},
+		{"forward", "this host was no router before: nothing is forwarded between its other links", [][]expr.Any{one(meta(expr.MetaKeyNFPROTO, 1), in(setGuard), drop)}},
 	}
 	for _, f := range families {
 		rs = append(rs, f.rules()...)

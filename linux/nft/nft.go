@@ -67,6 +67,28 @@ func Send(batch []byte) error {
 	return c.Send(batch)
 }
 
+// SendEach gives batches to the kernel, each on its own: one that is refused does not keep the others. It returns the first
+// refusal that is not ENOENT: what is gone already is what a deletion wants.
+//
+// It does not wait for the socket's close. After a deletion the kernel (nft_rcv_nl_event) lets that wait until what was
+// deleted is freed, a grace period of some milliseconds for each socket.
+func SendEach(batches [][]byte) (first error) {
+	if len(batches) == 0 {
+		return nil
+	}
+	c, err := Dial()
+	if err != nil {
+		return err
+	}
+	defer func() { go c.Close() }()
+	for _, b := range batches {
+		if err := c.Send(b); err != nil && err != unix.ENOENT && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
 // Conn is a socket to the nftables of one network namespace: the one in which it was made, wherever it is used.
 type Conn struct{ fd int }
 
