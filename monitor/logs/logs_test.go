@@ -297,6 +297,25 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// The quick way to read a line says the same as the other one, or nothing.
+func TestPlain(t *testing.T) {
+	for text, plain := range map[string]bool{
+		`{"log":"a b\n","stream":"stdout","time":"2026-01-01T00:00:00.5Z"}`: true, `{"log":"\n","stream":"stderr","time":"2026-01-01T00:00:00Z"}`: true,
+		`{"log":"a","stream":"stdout","time":"2026-01-01T00:00:00Z"}`: false, `{"log":"a\u003c\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}`: false,
+		`{"log":"a\n","stream":"stdout","attrs":{"a":"b"},"time":"2026-01-01T00:00:00Z"}`: false, `{"log":"a\n","stream":"stdout","time":"yesterday"}`: false,
+		`{"log":"","x":"\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}`: false,
+	} {
+		quick := parsePlain([]byte(text + "\n"))
+		if (quick != nil) != plain {
+			t.Errorf("%s: %v", text, quick)
+			continue
+		}
+		if e, ok := parse([]byte(text + " \n")); quick != nil && (!ok || string(e.Log) != string(quick.Log) || e.Stderr != quick.Stderr || !e.Time.Equal(quick.Time)) {
+			t.Errorf("%s: %+v, %+v", text, quick, e)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"log":"a\n","stream":"stderr","time":"2026-01-01T00:00:00Z"}`))
 	f.Add([]byte(`{"log":"\ufffd","raw":"/w==","attrs":{"a":"b"}}`))
