@@ -75,8 +75,12 @@ func seal() (*os.File, error) {
 	if err == nil {
 		err = copyAll(dst, src, fi.Size())
 	}
-	if err == nil {
+	// A busy machine's kernel (memfd_wait_for_pins) may find a page in use by its own reclaim: it waits, then says EBUSY.
+	for try := 0; (err == nil || err == unix.EBUSY) && try < 10; try++ {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+		if err == nil {
+			break
+		}
 	}
 	if err != nil {
 		dst.Close()

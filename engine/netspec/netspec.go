@@ -84,7 +84,15 @@ func Network(s Settings) (*network.Network, error) {
 		case "com.docker.network.bridge.name":
 			o.Bridge = value
 		case "com.docker.network.bridge.enable_ip_masquerade":
-			o.NoMasq = value == "false"
+			on, err := strconv.ParseBool(value)
+			if err != nil {
+				return nil, bad("invalid value of %s: %s", key, value)
+			}
+			o.NoMasq = !on
+		case "parent", "macvlan_mode", "ipvlan_mode", "peers", "peers-file", "vni": // of their drivers
+		default: // what is not done is not accepted
+			return nil, errs.Text(errs.Invalid, "unknown option of a network: "+key).
+				WithHint("mtu, com.docker.network.driver.mtu, com.docker.network.bridge.name, com.docker.network.bridge.enable_ip_masquerade, parent, macvlan_mode, ipvlan_mode, peers, peers-file, vni")
 		}
 	}
 	return o, nil
