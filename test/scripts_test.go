@@ -27,7 +27,7 @@ import (
 //	shell 'SCRIPT'          runs a line of sh
 //	clean                   nothing of a container is left
 //
-// Conditions: [v1] and [v2], the version of control groups; [prjquota], the kernel has project quotas; [prog:NAME], as testscript's exec; [debian], there is a
+// Conditions: [v1] and [v2], the version of control groups; [exitinfo], the kernel tells anybody how a process ended; [prjquota], the kernel has project quotas; [prog:NAME], as testscript's exec; [debian], there is a
 // Debian root file system with real programs (debian-image.sh).
 func TestScripts(t *testing.T) {
 	mode, err := cgroup.Detect()
@@ -59,6 +59,8 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: func(name string) (bool, error) {
 			switch name {
+			case "exitinfo":
+				return foreignStatusKnown()
 			case "v1":
 				return mode != cgroup.V2, nil
 			case "v2":
