@@ -130,7 +130,7 @@ func (g *Group) Set(r *specs.LinuxResources) error {
 // settings translates limits into files and values, in the order in which they have to be written.
 func (g *Group) settings(r *specs.LinuxResources) ([]setting, error) {
 	var out []setting
-	parts := []func(*specs.LinuxResources) ([]setting, error){cpusetV1, cpuV1, g.memoryV1, pidsV1, ioV1, hugetlbV1, rdma, netV1}
+	parts := []func(*specs.LinuxResources) ([]setting, error){cpusetV1, cpuV1, g.memoryV1, pidsV1, g.ioV1, hugetlbV1, rdma, netV1}
 	if g.V2() {
 		parts = []func(*specs.LinuxResources) ([]setting, error){cpusetV2, cpuV2, g.memoryV2, pidsV2, g.ioV2, hugetlbV2, rdma, unified}
 	} else if len(r.Unified) > 0 {

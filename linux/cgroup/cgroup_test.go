@@ -274,7 +274,7 @@ func TestSettings(t *testing.T) {
 		}
 		var got []string
 		for _, s := range ss {
-			got = append(got, strings.ReplaceAll(s.file, "blkio.bfq.", "blkio.")+"="+s.value)
+			got = append(got, s.file+"="+s.value)
 		}
 		if s := strings.Join(got, " "); s != want {
 			t.Errorf("v%d: %s\nwant %s", version, s, want)

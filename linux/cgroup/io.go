@@ -34,7 +34,7 @@ func checkWeight(w *uint16) error {
 	return nil
 }
 
-func ioV1(r *specs.LinuxResources) ([]setting, error) {
+func (g *Group) ioV1(r *specs.LinuxResources) ([]setting, error) {
 	b := r.BlockIO
 	if b == nil {
 		return nil, nil
@@ -46,7 +46,7 @@ func ioV1(r *specs.LinuxResources) ([]setting, error) {
 			return nil, err
 		}
 		if w != nil && *w != 0 {
-			add("blkio."+weightPrefix(file)+file, strconv.Itoa(int(*w)))
+			add("blkio."+g.weightPrefix(file)+file, strconv.Itoa(int(*w)))
 		}
 	}
 	for _, d := range b.WeightDevice {
@@ -54,10 +54,10 @@ func ioV1(r *specs.LinuxResources) ([]setting, error) {
 			return nil, err
 		}
 		if d.Weight != nil {
-			add("blkio."+weightPrefix("weight_device")+"weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
+			add("blkio."+g.weightPrefix("weight_device")+"weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
 		}
 		if d.LeafWeight != nil {
-			add("blkio."+weightPrefix("leaf_weight_device")+"leaf_weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.LeafWeight))
+			add("blkio."+g.weightPrefix("leaf_weight_device")+"leaf_weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.LeafWeight))
 		}
 	}
 	for _, t := range throttles(b) {
@@ -68,12 +68,11 @@ func ioV1(r *specs.LinuxResources) ([]setting, error) {
 	return out, nil
 }
 
-// weightPrefix: since the CFQ scheduler is gone, BFQ's files are the ones with weights.
-func weightPrefix(file string) string {
-	for _, h := range hierarchies(Mountpoint) {
-		if h.controller == "blkio" && exists(h.dir+"/blkio.bfq."+file) {
-			return "bfq."
-		}
+// weightPrefix: since the CFQ scheduler is gone, BFQ's files are the ones with weights. A root group has no weight, so only
+// the group itself tells.
+func (g *Group) weightPrefix(file string) string {
+	if g.has("blkio", "blkio.bfq."+file) {
+		return "bfq."
 	}
 	return ""
 }

@@ -72,16 +72,20 @@ func (l *file) finish(w *compression, was os.FileInfo) {
 	l.work = nil
 	w.pidfd.Close()
 	now, err := os.Stat(l.name(w.index))
-	if w.over || !status.Exited() || status.ExitStatus() != 0 || err != nil || !os.SameFile(now, was) {
+	if w.over || !status.Exited() || status.ExitStatus() != 0 {
 		_ = os.Remove(l.temporary())
 		return
 	}
-	_ = os.Chtimes(l.temporary(), was.ModTime(), was.ModTime())
-	if os.Rename(l.temporary(), l.name(w.index)+packed) != nil {
-		return
+	if err == nil && os.SameFile(now, was) {
+		_ = os.Chtimes(l.temporary(), was.ModTime(), was.ModTime())
+		if os.Rename(l.temporary(), l.name(w.index)+packed) != nil {
+			return
+		}
+		_ = os.Remove(l.name(w.index))
+	} else { // rotated away while the child was at it
+		_ = os.Remove(l.temporary())
 	}
-	_ = os.Remove(l.name(w.index))
-	for i := 1; i < l.MaxFiles && l.work == nil; i++ { // those that were rotated away meanwhile
+	for i := 1; i < l.MaxFiles && l.work == nil; i++ { // those that were rotated meanwhile
 		if _, err := os.Stat(l.name(i)); err == nil {
 			l.compress(i)
 		}

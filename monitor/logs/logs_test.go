@@ -178,6 +178,24 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// A child whose file is rotated away while it is at work goes on with the next one.
+func TestCompressionCatchesUp(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "log")
+	w := open(t, Config{File: base, MaxSize: 1000, MaxFiles: 2, Compress: true})
+	for range 200 { // faster than a child begins
+		w.Write(Stdout, []byte(strings.Repeat("x", 60)+"\n"))
+	}
+	settle(w)
+	if _, err := os.Stat(base + ".1.gz"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{".1", ".2", ".gz.new"} {
+		if _, err := os.Stat(base + name); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
 // A time is found without reading what is before it.
 func TestSince(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "log")
