@@ -38,9 +38,9 @@ func (c *Container) withRoot(fn func(dir string) error) error {
 	return fn(mount.HandlePath(tree.File()))
 }
 
-// Export writes the container's root as a tar archive.
+// Export writes the container's root as a tar archive, without what is mounted on it.
 func (c *Container) Export(w io.Writer) error {
-	if err := c.withRoot(func(dir string) error { return layer.Pack(w, dir, layer.PackOptions{}) }); err != nil {
+	if err := c.withRoot(func(dir string) error { return layer.Pack(w, dir, layer.PackOptions{Bare: true}) }); err != nil {
 		return err
 	}
 	c.tell("export")

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ type PackOptions struct {
 	Upper bool   // the tree is an overlay's upper folder: what it hides becomes whiteouts
 	From  string // only this file or folder of the tree; "" is all
 	As    string // name in the archive of what From is; "" keeps the names
+	Bare  bool   // what is mounted on the tree stays out: its places are empty
 }
 
 // Pack writes a tree as a tar archive: in the order of names, so that the same tree gives the same bytes. dir may change
@@ -36,6 +38,11 @@ func Pack(w io.Writer, dir string, o PackOptions) error {
 	}
 	defer root.Close()
 	p := &packer{root: root, out: tar.NewWriter(w), PackOptions: o, seen: map[uint64]string{}, buf: make([]byte, 256<<10)}
+	defer func() {
+		if p.parent != nil {
+			p.parent.Close()
+		}
+	}()
 	from := strings.Trim(path.Clean("/"+o.From), "/")
 	if from == "" {
 		from = "."
@@ -51,6 +58,12 @@ func Pack(w io.Writer, dir string, o PackOptions) error {
 		if err != nil {
 			return nil
 		}
+		if name != "." && (p.Bare || fi.IsDir()) && p.mounted(name) {
+			if err := p.place(p.rename(name, from), fi); err != nil || !fi.IsDir() {
+				return errs.Wrap("pack "+name, err)
+			}
+			return fs.SkipDir
+		}
 		return errs.Wrap("pack "+name, p.add(name, p.rename(name, from), fi))
 	})
 	if err == nil {
@@ -65,6 +78,9 @@ type packer struct {
 	out  *tar.Writer
 	seen map[uint64]string // inode → first name, of files with several
 	buf  []byte
+
+	parent     *os.File // the folder of the last entry that was looked at for a mount
+	parentName string
 }
 
 // rename is an entry's name in the archive.
@@ -76,6 +92,50 @@ func (p *packer) rename(name, from string) string {
 		return p.As
 	}
 	return path.Join(p.As, strings.TrimPrefix(strings.TrimPrefix(name, from), "/"))
+}
+
+// mounted reports whether a mount begins at name that stays out. Those of the kernel's own file systems do always: their
+// files are not data, and reading some of them never ends.
+func (p *packer) mounted(name string) bool {
+	var sx unix.Statx_t
+	if p.parent == nil || p.parentName != path.Dir(name) { // entries of a folder come one after the other
+		if p.parent != nil {
+			p.parent.Close()
+		}
+		var err error
+		if p.parent, err = p.root.Open(path.Dir(name)); err != nil {
+			return false
+		}
+		p.parentName = path.Dir(name)
+	}
+	err := unix.Statx(int(p.parent.Fd()), path.Base(name), unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &sx)
+	if err != nil || sx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		return false
+	}
+	if p.Bare {
+		return true
+	}
+	f, err := p.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && slices.Contains(notData, st.Type)
+}
+
+var notData = []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, mqueueMagic}
+
+const mqueueMagic = 0x19800202 // MQUEUE_MAGIC of the kernel's ipc/mqueue.c
+
+// place writes the empty place of a mount.
+func (p *packer) place(as string, fi fs.FileInfo) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: as, Mode: 0o755, ModTime: fi.ModTime(), Format: tar.FormatPAX}
+	if !fi.IsDir() {
+		return p.out.WriteHeader(h)
+	}
+	h.Typeflag, h.Name = tar.TypeDir, as+"/"
+	return p.out.WriteHeader(h)
 }
 
 func (p *packer) add(name, as string, fi fs.FileInfo) error {
