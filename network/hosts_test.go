@@ -215,13 +215,27 @@ func TestMacvlanIsAHostOfTheLAN(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// A kernel without ipvlan says so; one with it has the same network.
-	n, err = l.Create(Network{Name: "ip", Driver: DriverIPvlan, Options: map[string]string{optParent: "uplink0"},
-		Subnets: []Subnet{{Subnet: netip.MustParsePrefix("198.51.100.0/24")}}})
-	if err != nil && (!errs.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), "this kernel has no ipvlan")) {
-		t.Errorf("ipvlan: %v", err)
+}
+
+// A kernel without ipvlan says so; with it a container is a host of the LAN that has this host's hardware address.
+func TestIPvlanIsAHostOfTheLAN(t *testing.T) {
+	l := newLab(t)
+	lan := l.neighbour()
+	lan.serve(t, ":80")
+	subnet := Subnet{Subnet: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("192.0.2.2"), IPRange: netip.MustParsePrefix("192.0.2.0/28")}
+	n, err := l.Create(Network{Name: "ip", Driver: DriverIPvlan, Options: map[string]string{optParent: "uplink0"}, Subnets: []Subnet{subnet}})
+	if err != nil {
+		if !errs.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), "this kernel has no ipvlan") {
+			t.Fatal(err)
+		}
+		t.Skip(err)
 	}
-	if err == nil {
-		l.container(Request{Network: n.Name})
+	c := l.container(Request{Network: n.Name})
+	reaches(t, "container", c, "192.0.2.2:80", c.addr().String())
+	c.serve(t, ":81")
+	reaches(t, "LAN, at the container's own address", lan, c.addr().String()+":81", "192.0.2.2")
+	_, err = l.Create(Network{Name: "mac", Driver: DriverMacvlan, Options: map[string]string{optParent: "uplink0"}, Subnets: []Subnet{subnet}})
+	if !errs.Is(err, errs.Conflict) {
+		t.Errorf("macvlan on a link that carries ipvlan: %v", err)
 	}
 }

@@ -112,6 +112,9 @@ func (n *Network) supported(err error) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return errs.Text(errs.Unsupported, fmt.Sprintf("make network %s: this kernel has no %s", n.Name, n.Driver))
 	}
+	if errors.Is(err, unix.EBUSY) {
+		return errs.New(errs.Conflict, "make "+n.Driver+" link on "+n.Options[optParent], err).WithHint("a link carries those of macvlan, those of ipvlan, or a bridge, and only one of these kinds")
+	}
 	return errs.Wrap("make "+n.Driver+" link on "+n.Options[optParent], err)
 }
 
