@@ -157,7 +157,7 @@ func newRemove(a *app) *cobra.Command {
 		}
 		return a.each(args, func(name string) error { // with -f one that is not there is as good as removed
 			c, err := e.Lookup(name)
-			if err == nil {
+			if c != nil { // also one whose configuration is damaged
 				err = c.Remove(o)
 			}
 			if errs.Is(err, errs.NotFound) {

@@ -114,30 +114,44 @@ func (e *Engine) open(id string) (*Container, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, noSuchContainer(id)
 	}
-	if err != nil {
-		return nil, errs.Wrap("open container "+id, err)
+	if err != nil { // a file that is damaged: what is known without it is enough to remove the container
+		c.record = record{ID: id}
+		c.Name = e.nameOf(id)
+		return c, errs.Wrap("open container "+id, err)
 	}
 	return c, nil
+}
+
+// nameOf looks for the name that means a container.
+func (e *Engine) nameOf(id string) string {
+	entries, _ := os.ReadDir(filepath.Join(e.root, "names"))
+	for _, entry := range entries {
+		if target, err := os.Readlink(filepath.Join(e.root, "names", entry.Name())); err == nil && filepath.Base(target) == id {
+			return entry.Name()
+		}
+	}
+	return ""
 }
 
 func noSuchContainer(name string) error {
 	return errs.Text(errs.NotFound, "No such container: "+name)
 }
 
-// Lookup finds a container by its name, its id, or a unique prefix of its id.
+// Lookup finds a container by its name, its id, or a unique prefix of its id. With one whose configuration is damaged,
+// which can only be removed, it returns an error, too.
 func (e *Engine) Lookup(name string) (*Container, error) {
 	trimmed := strings.TrimPrefix(name, "/")
 	if trimmed == "" || strings.ContainsRune(trimmed, '/') || trimmed[0] == '.' {
 		return nil, noSuchContainer(name)
 	}
 	if len(trimmed) == 64 {
-		if c, err := e.open(trimmed); err == nil {
-			return c, nil
+		if c, err := e.open(trimmed); c != nil {
+			return c, err
 		}
 	}
 	if target, err := os.Readlink(filepath.Join(e.root, "names", trimmed)); err == nil {
-		if c, err := e.open(filepath.Base(target)); err == nil {
-			return c, nil
+		if c, err := e.open(filepath.Base(target)); c != nil {
+			return c, err
 		}
 	}
 	if strings.Trim(trimmed, "0123456789abcdef") != "" {
