@@ -350,6 +350,8 @@ func parseMount(spec string, owner *mountpoint.Owner) (*mount.Mount, error) {
 			volume.NoCopy, m.VolumeOptions = flag, volume
 		case "volume-subpath":
 			volume.Subpath, m.VolumeOptions = value, volume
+		case "image-subpath":
+			m.ImageOptions = &mount.ImageOptions{Subpath: value}
 		case "volume-driver", "volume-opt", "volume-label":
 			setVolumeOption(volume, key, value)
 			m.VolumeOptions = volume

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
@@ -110,6 +111,15 @@ func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
 			return m, err
 		}
 		m.Image = img.ID
+		if m.Subpath != "" {
+			lowers, err := c.e.images.Lowers(img)
+			if err != nil {
+				return m, err
+			}
+			if _, err := layer.Below(lowers, m.Subpath); err != nil {
+				return m, err
+			}
+		}
 	}
 	return m, nil
 }

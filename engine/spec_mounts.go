@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -153,7 +154,12 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 		if err != nil {
 			return out, err
 		}
-		if len(lowers) == 1 && c.IDRange == nil {
+		if m.Subpath != "" {
+			if lowers, err = layer.Below(lowers, m.Subpath); err != nil {
+				return out, err
+			}
+		}
+		if fi, err := os.Stat(lowers[0]); len(lowers) == 1 && (c.IDRange == nil || err == nil && !fi.IsDir()) {
 			out.Source = lowers[0]
 			break
 		}

@@ -169,6 +169,8 @@ func composeVolumes(file, service map[string]any, kind string, specs []string) {
 				sub(m, "volume")["nocopy"] = value != "false"
 			case "volume-subpath":
 				sub(m, "volume")["subpath"] = value
+			case "image-subpath":
+				sub(m, "image")["subpath"] = value
 			case "tmpfs-size":
 				sub(m, "tmpfs")["size"] = value
 			}

@@ -182,6 +182,9 @@ func Parse(in *docker.Mount, owner Owner) (Point, error) {
 		m.Options = TmpfsOptions(own)
 	case docker.TypeImage:
 		m.RW, m.Source = false, in.Source
+		if o := in.ImageOptions; o != nil {
+			m.Subpath = o.Subpath
+		}
 	default:
 		return bad("mount type unknown")
 	}
