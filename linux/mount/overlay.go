@@ -5,6 +5,7 @@ package mount
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -308,6 +309,9 @@ func configure(o OverlayOptions, l *layers, set func(fs int, key string, h *os.F
 		return -1, err
 	}
 	defer unix.Close(fs)
+	if textOnly(fs) {
+		return -1, errOldKernel
+	}
 	for i, h := range l.lowers {
 		if err := set(fs, "lowerdir+", h); err != nil {
 			if i == 0 && (err == unix.EINVAL || err == unix.EBADF) { // an unknown key, or no descriptors for it
@@ -339,8 +343,7 @@ func configure(o OverlayOptions, l *layers, set func(fs int, key string, h *os.F
 		return -1, explain(fs, err)
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
-		// Before Linux 6.5 every key is taken and only the whole refused; before 6.15 so are mounts that are attached
-		// nowhere.
+		// Before Linux 6.15 mounts that are attached nowhere are refused.
 		if err == unix.EINVAL && !l.private {
 			return -1, errOldKernel
 		}
@@ -351,6 +354,13 @@ func configure(o OverlayOptions, l *layers, set func(fs int, key string, h *os.F
 		return -1, explain(fs, err)
 	}
 	return fd, nil
+}
+
+// textOnly reports whether the file system takes nothing but one text, as overlay does before Linux 6.5: it is the kernel
+// that keeps the keys then, whatever they are, and only the whole is refused. A descriptor it refuses at once, before it
+// looks whether there is one (fs/fsopen.c).
+func textOnly(fs int) bool {
+	return unix.FsconfigSetFd(fs, "lowerdir+", math.MaxInt32) == unix.EOPNOTSUPP
 }
 
 // byText gives all layers in one text of at most a page, for which their descriptors' numbers are names short enough:
