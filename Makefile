@@ -43,6 +43,10 @@ test: packages vet ## everything that must pass (root; installs Debian packages)
 test-v2: ## the kernel's and the engine's tests in a virtual machine with pure cgroup v2
 	./test/vm/tests
 
+.PHONY: test-old
+test-old: ## the same on the kernel of Debian 12, Linux 6.1
+	BERTH_VM_RELEASE=bookworm ./test/vm/tests
+
 .PHONY: packages
 packages: ## Debian packages that the tests need, and a Debian root file system with real programs
 	./test/install-packages.sh

@@ -23,7 +23,7 @@ import (
 // TestScripts runs the sessions of scripts/. Each has an engine of its own. Commands beside testscript's own:
 //
 //	status N COMMAND...     the command ends with exit status N
-//	eventually COMMAND...   the command succeeds within ten seconds
+//	eventually COMMAND...   the command succeeds within half a minute
 //	shell 'SCRIPT'          runs a line of sh
 //	clean                   nothing of a container is left
 //
@@ -125,14 +125,14 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	case "shell":
 		args = []string{"sh", "-c", strings.Join(args[1:], " ")}
 	}
-	until := time.Now().Add(10 * time.Second)
+	until := time.Now().Add(30 * time.Second)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if (err == nil) != neg {
 			return
 		}
 		if time.Now().After(until) {
-			ts.Fatalf("after ten seconds: %v", err)
+			ts.Fatalf("after half a minute: %v", err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
