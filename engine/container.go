@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-containers/berth/engine/idrange"
 	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/engine/naming"
 	"github.com/berth-containers/berth/internal/atomicfile"
@@ -33,7 +34,7 @@ type record struct {
 	Mounts    []mountpoint.Point `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
 	Restarts  int                `json:",omitempty"`
 	Anon      []string           `json:",omitempty"` // anonymous volumes that were made for it
-	IDRange   *idRange           `json:",omitempty"` // of its user namespace
+	IDRange   *idrange.Range     `json:",omitempty"` // of its user namespace
 	UserAsked bool               `json:",omitempty"` // the user is not the image's
 }
 

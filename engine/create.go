@@ -18,11 +18,13 @@ import (
 
 	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/engine/devices"
+	"github.com/berth-containers/berth/engine/idrange"
 	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/engine/link"
 	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
 	"github.com/berth-containers/berth/internal/signals"
 	"github.com/berth-containers/berth/internal/trace"
 	bridges "github.com/berth-containers/berth/network"
@@ -357,4 +359,32 @@ func (c *Container) checkSecrets() error {
 		c.Notes = append(c.Notes, "secrets lie on a disk while the container runs: the state folder "+c.e.state+" is not in memory")
 	}
 	return nil
+}
+
+// findIDRange decides about the container's user namespace. A range of its own is kept apart from those of all other
+// containers under a lock.
+func (c *Container) findIDRange() (err error) {
+	auto := false
+	if c.IDRange, auto, err = idrange.Parse(string(c.HostConfig.UsernsMode)); !auto {
+		return err
+	}
+	lock, err := flock.Exclusive(filepath.Join(c.e.root, "idranges.lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	all, err := c.e.all()
+	if err != nil {
+		return err
+	}
+	var used []*idrange.Range
+	for _, other := range all {
+		if other.IDRange != nil {
+			used = append(used, other.IDRange)
+		}
+	}
+	if c.IDRange, err = idrange.Free(used); err != nil {
+		return err
+	}
+	return c.save() // others see it before the lock is gone
 }

@@ -249,7 +249,7 @@ func (c *Container) settleOwners(fresh map[string]bool) error {
 	}
 	user := mountpoint.User{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids}
 	if c.IDRange != nil {
-		user.Range = (*mountpoint.Range)(c.IDRange)
+		user.Range = c.IDRange
 	}
 	for i := range c.Mounts {
 		if !fresh[c.Mounts[i].Destination] {

@@ -10,6 +10,7 @@ import (
 	docker "github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/idrange"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -19,11 +20,8 @@ import (
 type User struct {
 	UID, GID uint32
 	Groups   []uint32
-	Range    *Range // which ids of the host the container's are; nil: the same
+	Range    *idrange.Range // which ids of the host the container's are; nil: the same
 }
-
-// Range is Size ids of users from UID on, and of groups from GID on.
-type Range struct{ UID, GID, Size uint32 }
 
 // Settle decides whose the files of a bind mount or volume are: it makes the id maps that were asked for, gives the source
 // away (U), and returns what there is to say when the user cannot write what it may. In a container with a user namespace
@@ -94,7 +92,7 @@ func onDisk(maps []namespace.IDMap, id, base uint32) (uint32, bool) {
 
 // owner is who the container's user is on the disk of a mount.
 func (m *Point) owner(user *User) (uid, gid uint32, ok bool) {
-	var base Range
+	var base idrange.Range
 	if user.Range != nil {
 		base = *user.Range
 	}
