@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,18 @@ const (
 	opaqueXattr    = "trusted.overlay.opaque"
 	xattrRecord    = "SCHILY.xattr."
 )
+
+// isWhiteout reports whether a file of an overlay's folder hides what lies below it.
+func isWhiteout(st *syscall.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+}
+
+// isOpaque reports whether an open folder of an overlay hides what the folders below it hold.
+func isOpaque(folder *os.File) bool {
+	value := make([]byte, 1)
+	n, err := unix.Fgetxattr(int(folder.Fd()), opaqueXattr, value)
+	return err == nil && n == 1 && value[0] == 'y'
+}
 
 // Limits bound what an archive may become; 0 is Docker-like generosity.
 type Limits struct {

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -54,10 +52,13 @@ func lookup(layer, path string) (place string, kind fs.FileMode, hides bool) {
 		}
 		switch {
 		case fi.IsDir():
-			value := make([]byte, 1)
-			n, err := unix.Lgetxattr(place, opaqueXattr, value)
-			hides = hides || err == nil && n == 1 && value[0] == 'y'
-		case fi.Mode()&fs.ModeCharDevice != 0 && fi.Sys().(*syscall.Stat_t).Rdev == 0:
+			f, err := os.Open(place)
+			if err != nil {
+				return "", fs.ModeIrregular, true
+			}
+			hides = isOpaque(f) || hides
+			f.Close()
+		case isWhiteout(fi.Sys().(*syscall.Stat_t)):
 			return "", fs.ModeIrregular, true
 		case fi.Mode().IsRegular() && i == len(names)-1:
 			return place, 0, true

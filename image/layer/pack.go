@@ -38,11 +38,6 @@ func Pack(w io.Writer, dir string, o PackOptions) error {
 	}
 	defer root.Close()
 	p := &packer{root: root, out: tar.NewWriter(w), PackOptions: o, seen: map[uint64]string{}, buf: make([]byte, 256<<10)}
-	defer func() {
-		if p.parent != nil {
-			p.parent.Close()
-		}
-	}()
 	from := strings.Trim(path.Clean("/"+o.From), "/")
 	if from == "" {
 		from = "."
@@ -58,7 +53,7 @@ func Pack(w io.Writer, dir string, o PackOptions) error {
 		if err != nil {
 			return nil
 		}
-		if name != "." && (p.Bare || fi.IsDir()) && p.mounted(name) {
+		if name != "." && !p.Upper && (p.Bare || fi.IsDir()) && p.mounted(name) {
 			if err := p.place(p.rename(name, from), fi); err != nil || !fi.IsDir() {
 				return errs.Wrap("pack "+name, err)
 			}
@@ -78,9 +73,6 @@ type packer struct {
 	out  *tar.Writer
 	seen map[uint64]string // inode → first name, of files with several
 	buf  []byte
-
-	parent     *os.File // the folder of the last entry that was looked at for a mount
-	parentName string
 }
 
 // rename is an entry's name in the archive.
@@ -97,31 +89,18 @@ func (p *packer) rename(name, from string) string {
 // mounted reports whether a mount begins at name that stays out. Those of the kernel's own file systems do always: their
 // files are not data, and reading some of them never ends.
 func (p *packer) mounted(name string) bool {
-	var sx unix.Statx_t
-	if p.parent == nil || p.parentName != path.Dir(name) { // entries of a folder come one after the other
-		if p.parent != nil {
-			p.parent.Close()
-		}
-		var err error
-		if p.parent, err = p.root.Open(path.Dir(name)); err != nil {
-			return false
-		}
-		p.parentName = path.Dir(name)
-	}
-	err := unix.Statx(int(p.parent.Fd()), path.Base(name), unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &sx)
-	if err != nil || sx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
-		return false
-	}
-	if p.Bare {
-		return true
-	}
-	f, err := p.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	f, err := p.root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
+	var sx unix.Statx_t
+	err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &sx)
+	if err != nil || sx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		return false
+	}
 	var st unix.Statfs_t
-	return unix.Fstatfs(int(f.Fd()), &st) == nil && slices.Contains(notData, st.Type)
+	return p.Bare || unix.Fstatfs(int(f.Fd()), &st) == nil && slices.Contains(notData, st.Type)
 }
 
 var notData = []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, mqueueMagic}
@@ -143,7 +122,7 @@ func (p *packer) add(name, as string, fi fs.FileInfo) error {
 	if !ok {
 		return errors.New("no attributes")
 	}
-	if p.Upper && fi.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0 {
+	if p.Upper && isWhiteout(st) {
 		return p.out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(path.Dir(as), whiteoutPrefix+path.Base(as)), Mode: 0o600})
 	}
 	if fi.Mode()&fs.ModeSocket != 0 {
@@ -224,8 +203,7 @@ func (p *packer) folder(name string, h *tar.Header) error {
 	if err := p.out.WriteHeader(h); err != nil {
 		return err
 	}
-	value := make([]byte, 1)
-	if n, err := unix.Fgetxattr(int(f.Fd()), opaqueXattr, value); p.Upper && err == nil && n == 1 && value[0] == 'y' {
+	if p.Upper && isOpaque(f) {
 		return p.out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: h.Name + opaqueMarker, Mode: 0o600})
 	}
 	return nil
