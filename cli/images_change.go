@@ -45,7 +45,7 @@ func newRemoveImage(a *app) *cobra.Command {
 				if force && errs.Is(err, errs.NotFound) {
 					return nil
 				}
-				if err != nil {
+				if r == nil {
 					return err
 				}
 				for _, name := range r.Untagged {
@@ -54,7 +54,7 @@ func newRemoveImage(a *app) *cobra.Command {
 				for _, id := range r.Deleted {
 					fmt.Fprintln(a.out, "Deleted: "+id)
 				}
-				return nil
+				return err
 			})
 		},
 	}

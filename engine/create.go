@@ -43,6 +43,11 @@ const DefaultImage = "localhost/busybox:latest"
 
 // Create makes a container from an image that is there. If it fails, nothing of it is left.
 func (e *Engine) Create(cfg Config) (_ *Container, err error) {
+	lock, err := e.images.Writing() // nobody takes the layers away until the configuration says that they are used
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
 	img, err := e.resolve(cfg.Image)
 	if err != nil {
 		return nil, err

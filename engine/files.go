@@ -101,7 +101,7 @@ func (c *Container) Diff() ([]Change, error) {
 		kind := "A"
 		if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
 			kind = "D"
-		} else if c.inImage(name) {
+		} else if layer.Has(c.Lowers, name) {
 			kind = "C"
 		}
 		out = append(out, Change{kind, name})
@@ -109,17 +109,6 @@ func (c *Container) Diff() ([]Change, error) {
 	})
 	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return out, errs.Wrap("compare with image", err)
-}
-
-// inImage reports whether the image has something at a path.
-func (c *Container) inImage(name string) bool {
-	for _, tree := range c.Lowers {
-		var st unix.Stat_t
-		if unix.Lstat(filepath.Join(tree, name), &st) == nil {
-			return st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != 0
-		}
-	}
-	return false
 }
 
 // files are the container's, to be copied from and to.

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/image"
+	"github.com/berth-containers/berth/internal/errs"
 )
 
 // Tag gives an image a further name.
@@ -41,30 +43,37 @@ func (e *Engine) removeOptions(force bool) image.RemoveOptions {
 	}}
 }
 
-// imageUsers are the containers that were made of an image.
+// imageUsers are the containers that were made of an image, or have it mounted.
 func (e *Engine) imageUsers(id string) (out []string) {
 	all, err := e.all()
 	if err != nil {
 		return nil
 	}
 	for _, c := range all {
-		if c.ImageID == id {
+		mounts := func(m mountpoint.Point) bool { return m.Image == id }
+		if c.ImageID == id || slices.ContainsFunc(c.Mounts, mounts) {
 			out = append(out, c.ID)
 		}
 	}
 	return out
 }
 
-// treesInUse are the layers that containers stand on.
-func (e *Engine) treesInUse() (out []string) {
-	all, err := e.all()
+// treesInUse are the layers that containers stand on. It is an error when one cannot say.
+func (e *Engine) treesInUse() (out []string, err error) {
+	ids, err := e.ids()
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	for _, c := range all {
-		out = append(out, c.Lowers...)
+	for _, id := range ids {
+		c, err := e.open(id)
+		if err != nil && !errs.Is(err, errs.NotFound) {
+			return nil, errs.New(errs.KindOf(err), "", err).WithHint("berth rm -f " + c.ShortID())
+		}
+		if c != nil {
+			out = append(out, c.Lowers...)
+		}
 	}
-	return out
+	return out, nil
 }
 
 // History tells how an image was made, the newest step first.

@@ -172,7 +172,7 @@ func (e *Engine) PruneImages(o PruneOptions) (*Pruned, error) {
 	if p.Dry {
 		return &p.out, nil
 	}
-	_, more, err := e.images.Collect(e.treesInUse())
+	_, more, err := e.images.Collect(e.treesInUse, true)
 	p.out.Freed += more
 	return &p.out, err
 }

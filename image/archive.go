@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -104,15 +103,18 @@ func (s *Store) putBlob(out *tar.Writer, d digest.Digest, written map[digest.Dig
 	return errs.Wrap("save images", err)
 }
 
+// loading begins the names of folders with archives that are being read.
+const loading = ".load-"
+
 // Load reads images from an archive: of docker save, or an OCI layout; compressed or not. It returns what it loaded,
 // with their names.
 func (s *Store) Load(r io.Reader) ([]*Image, error) {
-	dir, err := os.MkdirTemp(s.root, ".load-")
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(s.root, 0o711); err == nil {
-			dir, err = os.MkdirTemp(s.root, ".load-")
-		}
+	lock, err := s.Writing()
+	if err != nil {
+		return nil, err
 	}
+	defer lock.Unlock()
+	dir, err := os.MkdirTemp(s.root, loading)
 	if err != nil {
 		return nil, errs.Wrap("load images", err)
 	}
@@ -315,11 +317,11 @@ func (l *loader) layer(name string, blob, diffID digest.Digest) (*Layer, error) 
 	return added, errs.Wrap("load layer "+name, err)
 }
 
-// LayerOf finds a layer, by the digest of its tar archive, whose blob and tree are there.
+// LayerOf finds a layer, by the digest of its tar archive, whose blob is there.
 func (s *Store) LayerOf(diffID digest.Digest) (*Layer, bool) {
 	l := new(Layer)
-	b, err := os.ReadFile(filepath.Join(s.layerDir(diffID), "layer.json"))
-	if err != nil || json.Unmarshal(b, l) != nil {
+	b, err := os.ReadFile(filepath.Join(s.layerDir(diffID), layerFile))
+	if err != nil || json.Unmarshal(b, l) != nil || l.DiffID != diffID {
 		return nil, false
 	}
 	_, ok := s.blobs.Has(l.Blob)

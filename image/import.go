@@ -178,7 +178,7 @@ func (s *Store) stage() (string, error) {
 	dir := filepath.Join(s.root, "layers")
 	err := os.MkdirAll(dir, 0o711)
 	if err == nil {
-		dir, err = os.MkdirTemp(dir, ".new-")
+		dir, err = os.MkdirTemp(dir, unfinished)
 	}
 	if err == nil {
 		err = os.Chmod(dir, 0o711)
@@ -186,10 +186,13 @@ func (s *Store) stage() (string, error) {
 	return dir, errs.Wrap("unpack layer", err)
 }
 
+// layerFile is beside a layer's tree: which blob it was made of.
+const layerFile = "layer.json"
+
 // keepTree gives a staged tree its name. Another process may have been quicker with the same layer: then there is
-// nothing to do.
+// nothing to do, but what is missing beside it, or cannot be read, is replaced.
 func (s *Store) keepTree(stage string, l *Layer) error {
-	if err := atomicfile.WriteJSON(filepath.Join(stage, "layer.json"), l, atomicfile.Fast); err != nil {
+	if err := atomicfile.WriteJSON(filepath.Join(stage, layerFile), l, atomicfile.Fast); err != nil {
 		return errs.Wrap("unpack layer", err)
 	}
 	// All files of it are on disk before its name is: a name means that it is whole.
@@ -204,7 +207,18 @@ func (s *Store) keepTree(stage string, l *Layer) error {
 	target := s.layerDir(l.DiffID)
 	err = os.Rename(stage, target)
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
-		return nil
+		if _, whole := s.LayerOf(l.DiffID); !whole {
+			err = os.Rename(filepath.Join(stage, layerFile), filepath.Join(target, layerFile))
+		} else {
+			err = nil
+		}
+		if _, missing := os.Lstat(filepath.Join(target, "fs")); err == nil && missing != nil {
+			err = os.Rename(filepath.Join(stage, "fs"), filepath.Join(target, "fs"))
+		}
+		if err == nil {
+			err = atomicfile.SyncDir(target)
+		}
+		return errs.Wrap("unpack layer", err)
 	}
 	if err == nil {
 		err = atomicfile.SyncDir(filepath.Dir(target))

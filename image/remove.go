@@ -11,9 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
@@ -24,7 +21,7 @@ type RemoveOptions struct {
 	Force  bool                     // also an image with several names, or one that a stopped container has
 	Users  func(id string) []string // containers that have an image
 	Active func(id string) bool     // one of them runs
-	Trees  func() []string          // layers' trees that containers have, whether their image is there or not
+	Trees  func() ([]string, error) // layers' trees that containers have, whether their image is there or not
 }
 
 // Removed is what a removal took away.
@@ -76,7 +73,7 @@ func (s *Store) Remove(name string, o RemoveOptions) (*Removed, error) {
 		return out, errs.Wrap("remove image", err)
 	}
 	out.Deleted = append(out.Deleted, img.ID)
-	_, _, err = s.Collect(o.Trees())
+	_, _, err = s.Collect(o.Trees, false)
 	return out, err
 }
 
@@ -102,79 +99,19 @@ func (s *Store) untag(names []string, out *Removed) error {
 		if err != nil {
 			return err
 		}
-		link := s.refPath(r)
-		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.dropName(s.refPath(r)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return errs.Wrap("untag "+name, err)
-		}
-		for dir := filepath.Dir(link); dir != filepath.Join(s.root, "refs") && os.Remove(dir) == nil; dir = filepath.Dir(dir) {
-			continue // folders that are empty now
 		}
 		out.Untagged = append(out.Untagged, r.Familiar())
 	}
 	return nil
 }
 
-// Collect removes blobs and layers' trees that no image refers to, but the trees that are named, and what killed
-// processes left. It returns how many it removed and how many bytes that freed.
-func (s *Store) Collect(keep []string) (count int, freed int64, err error) {
-	lock, err := flock.Exclusive(filepath.Join(s.root, "images.lock"))
-	if err != nil {
-		return 0, 0, err
+// dropName removes the link that a name is, and the folders that are empty then.
+func (s *Store) dropName(link string) error {
+	err := os.Remove(link)
+	for dir := filepath.Dir(link); err == nil && dir != filepath.Join(s.root, "refs") && os.Remove(dir) == nil; dir = filepath.Dir(dir) {
+		continue
 	}
-	defer lock.Unlock()
-	blobs, trees := map[digest.Digest]bool{}, map[string]bool{}
-	for _, tree := range keep {
-		trees[filepath.Base(filepath.Dir(tree))] = true
-	}
-	list, err := s.List()
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, img := range list {
-		blobs[digest.Digest(img.ID)], blobs[digest.Digest(img.Manifest)] = true, true
-		for _, l := range img.Layers {
-			blobs[l.Blob], trees[hexOf(l.DiffID)] = true, true
-		}
-	}
-	all, err := s.blobs.List()
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, d := range all {
-		if size, ok := s.blobs.Has(d); ok && !blobs[d] {
-			if err := s.blobs.Remove(d); err != nil {
-				return count, freed, err
-			}
-			count, freed = count+1, freed+size
-		}
-	}
-	n, size, err := s.collectTrees(trees)
-	return count + n, freed + size, err
-}
-
-func (s *Store) collectTrees(keep map[string]bool) (count int, freed int64, err error) {
-	entries, err := os.ReadDir(filepath.Join(s.root, "layers"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, errs.Wrap("list layers", err)
-	}
-	for _, e := range entries {
-		if keep[e.Name()] || e.Name() == "empty" {
-			continue
-		}
-		dir := filepath.Join(s.root, "layers", e.Name())
-		gone := filepath.Join(s.root, "layers", ".gone-"+strings.TrimPrefix(e.Name(), ".gone-"))
-		if err := os.Rename(dir, gone); err != nil { // it is there as a whole or not at all
-			return count, freed, errs.Wrap("remove layer", err)
-		}
-		size := layer.Size(gone)
-		if err := os.RemoveAll(gone); err != nil {
-			return count, freed, errs.Wrap("remove layer", err)
-		}
-		count, freed = count+1, freed+size
-	}
-	ingest, _ := os.ReadDir(filepath.Join(s.root, "ingest"))
-	for _, e := range ingest {
-		_ = os.Remove(filepath.Join(s.root, "ingest", e.Name()))
-	}
-	return count, freed, nil
+	return err
 }

@@ -202,6 +202,9 @@ func (s *Store) ids() ([]string, error) {
 	return out, nil
 }
 
+// unfinished begins the names of files and folders that get their names when they are whole.
+const unfinished = ".new-"
+
 // named is a name and the image it means.
 type named struct {
 	ref reference.Reference
@@ -213,7 +216,7 @@ func (s *Store) references() ([]named, error) {
 	base := filepath.Join(s.root, "refs")
 	var out []named
 	err := filepath.WalkDir(base, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.Type()&fs.ModeSymlink == 0 {
+		if err != nil || entry.Type()&fs.ModeSymlink == 0 || strings.HasPrefix(entry.Name(), unfinished) {
 			return ignoreMissing(err)
 		}
 		id, err := os.Readlink(file)
@@ -292,14 +295,19 @@ func (s *Store) WithNames(img *Image) error {
 }
 
 // Lowers are the trees of an image's layers, the top one first, as overlayfs wants them. A layer whose tree is not there
-// is unpacked from its blob.
+// is unpacked from its blob. They stay as long as the caller holds [Store.Writing], or a container has them.
 func (s *Store) Lowers(img *Image) ([]string, error) {
 	out := make([]string, 0, len(img.Layers))
 	for i := len(img.Layers) - 1; i >= 0; i-- {
 		l := &img.Layers[i]
 		tree := filepath.Join(s.layerDir(l.DiffID), "fs")
 		if _, err := os.Lstat(tree); err != nil {
-			if err := s.unpackBlob(l); err != nil {
+			lock, err := s.Writing()
+			if err == nil {
+				err = s.unpackBlob(l)
+				lock.Unlock()
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -327,7 +335,7 @@ func (s *Store) record(img *Image) error {
 func (s *Store) setRef(r reference.Reference, id string) error {
 	link := s.refPath(r)
 	dir := filepath.Dir(link)
-	tmp := filepath.Join(dir, fmt.Sprintf(".new-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	tmp := filepath.Join(dir, fmt.Sprintf("%s%d-%d", unfinished, os.Getpid(), time.Now().UnixNano()))
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = os.Symlink(id, tmp)
@@ -345,6 +353,11 @@ func (s *Store) setRef(r reference.Reference, id string) error {
 
 // Tag gives an image a further name.
 func (s *Store) Tag(source, target string) error {
+	lock, err := s.Writing()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
 	img, err := s.Resolve(source)
 	if err != nil {
 		return err

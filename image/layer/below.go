@@ -21,50 +21,77 @@ func Below(layers []string, path string) ([]string, error) {
 	if !filepath.IsLocal(path) {
 		return nil, errs.Text(errs.Invalid, "subpath must be a relative path within the image")
 	}
-	var found []string
+	var places []string
 	for _, l := range layers {
-		place, kind, hides := lookup(l, filepath.Clean(path))
+		e := lookup(l, filepath.Clean(path))
 		switch {
-		case kind == fs.ModeSymlink && len(found) == 0:
+		case e.info == nil:
+		case e.info.Mode()&fs.ModeSymlink != 0 && len(places) == 0:
 			return nil, errs.Text(errs.Invalid, "cannot access path "+path+" in image: it leads through a link")
-		case kind == fs.ModeDir, kind == 0 && place != "" && len(found) == 0:
-			found = append(found, place)
+		case e.info.IsDir(), e.info.Mode().IsRegular() && !e.onTheWay && len(places) == 0:
+			places = append(places, e.place)
 		}
-		if hides {
+		if e.hides {
 			break
 		}
 	}
-	if len(found) == 0 {
+	if len(places) == 0 {
 		return nil, errs.Text(errs.Invalid, "cannot access path "+path+" in image: no such file or directory")
 	}
-	return found, nil
+	return places, nil
 }
 
-// lookup follows a path in one layer. hides is whether it ends the search in the layers below.
-func lookup(layer, path string) (place string, kind fs.FileMode, hides bool) {
-	place = layer
-	names := strings.Split(path, "/")
-	for i, name := range names {
-		place = filepath.Join(place, name)
-		fi, err := os.Lstat(place)
-		if err != nil {
-			return "", fs.ModeIrregular, hides || !errors.Is(err, fs.ErrNotExist)
+// Has reports whether a union of layers, the topmost first, has something at a path, of whatever kind.
+func Has(layers []string, path string) bool {
+	path = strings.Trim(filepath.Clean("/"+path), "/")
+	if path == "" {
+		return true
+	}
+	for _, l := range layers {
+		e := lookup(l, path)
+		if e.info != nil && !e.onTheWay {
+			return true
 		}
-		switch {
-		case fi.IsDir():
-			f, err := os.Open(place)
-			if err != nil {
-				return "", fs.ModeIrregular, true
-			}
-			hides = isOpaque(f) || hides
-			f.Close()
-		case isWhiteout(fi.Sys().(*syscall.Stat_t)):
-			return "", fs.ModeIrregular, true
-		case fi.Mode().IsRegular() && i == len(names)-1:
-			return place, 0, true
-		default:
-			return "", fi.Mode() & fs.ModeSymlink, true
+		if e.hides {
+			return false
 		}
 	}
-	return place, fs.ModeDir, hides
+	return false
+}
+
+// found is what one layer says of a path.
+type found struct {
+	place    string
+	info     fs.FileInfo // nil: nothing is there
+	onTheWay bool        // it is no folder, and the path goes on behind it
+	hides    bool        // what layers below have there is not seen
+}
+
+// lookup follows a path in one layer.
+func lookup(layer, path string) found {
+	e := found{place: layer}
+	names := strings.Split(path, "/")
+	for i, name := range names {
+		e.place = filepath.Join(e.place, name)
+		fi, err := os.Lstat(e.place)
+		if err != nil {
+			return found{hides: e.hides || !errors.Is(err, fs.ErrNotExist)}
+		}
+		e.info = fi
+		switch {
+		case fi.IsDir():
+			f, err := os.Open(e.place)
+			if err != nil {
+				return found{hides: true}
+			}
+			e.hides = isOpaque(f) || e.hides
+			f.Close()
+		case isWhiteout(fi.Sys().(*syscall.Stat_t)):
+			return found{hides: true}
+		default:
+			e.hides, e.onTheWay = true, i < len(names)-1
+			return e
+		}
+	}
+	return e
 }

@@ -53,4 +53,10 @@ func TestBelow(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, got, err)
 		}
 	}
+	for path, want := range map[string]bool{"/a/b/c": true, "/": true, "link": true, "f": true, "opaque/x": true, "opaque/y": false, "gone": false, "gone/x": false, "f/x": false,
+		"link/passwd": false, "nothing": false} {
+		if Has(layers, path) != want {
+			t.Errorf("has %s: %v", path, !want)
+		}
+	}
 }
