@@ -75,10 +75,13 @@ func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
 	}()
 	err = c.spawn(e, &o, group, child)
 	child.close() // or we would never hear that the process has let go of it
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = e.prepare(&o)
 	}
-	if err := e.prepare(&o); err != nil {
+	if errors.Is(err, unix.EAGAIN) {
+		err = c.explainEAGAIN(group, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if o.PidFile != "" {
@@ -225,18 +228,40 @@ func closeFDs(fds []int) {
 	}
 }
 
-// prepare talks with the process until it has executed its program.
+// threadsOfExec is how many threads the process has before it executes its program.
+const threadsOfExec = 5
+
+// explainEAGAIN says why there could be no further process, or none that came as far as its program.
+func (c *Container) explainEAGAIN(group *cgroup.Group, err error) error {
+	if !c.alive() {
+		return errs.Text(errs.Conflict, "cannot exec in a stopped container")
+	}
+	m := group.Marks()
+	if m.PidsLimit == 0 || m.PidsHits == 0 {
+		return err
+	}
+	return errs.New(errs.Conflict, "exec in container "+c.ID, fmt.Errorf("it may have %d processes, and a further one cannot begin", m.PidsLimit)).
+		WithHint(fmt.Sprintf("it needs %d for a moment: raise the limit", threadsOfExec))
+}
+
+// prepare talks with the process until it has executed its program. One that has ended before is EAGAIN: it got no thread,
+// or the container has ended.
 func (e *Exec) prepare(o *ExecOptions) error {
+	said := false
 	for {
 		m, file, err := e.talk.receive()
 		if err != nil {
 			return err
+		}
+		if m == nil && !said {
+			return errs.Wrap("start process", unix.EAGAIN)
 		}
 		if m == nil { // the channel has closed with the execve, or the process is gone: Wait tells
 			e.talk.close()
 			e.talk = -1
 			return nil
 		}
+		said = true
 		switch m.Kind {
 		case failed:
 			importSteps(m.Steps)

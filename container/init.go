@@ -287,7 +287,20 @@ func (p *initProcess) execute() error {
 	if p.Process.Reaper {
 		return p.reap(file)
 	}
+	if err := p.limitPids(); err != nil {
+		return err
+	}
 	return p.Process.exec(file)
+}
+
+// limitPids sets a limit of processes that is too low for this program. From here on it makes no thread.
+func (p *initProcess) limitPids() error {
+	if p.PidsLimit == 0 {
+		return nil
+	}
+	limit, _ := p.lowPidsLimit()
+	_, err := unix.Write(p.PidsLimit, strconv.AppendInt(nil, limit, 10))
+	return errs.Wrap("limit processes", err)
 }
 
 // awaitStart waits for the go: from the runtime that made the container, or from whoever writes to the FIFO.

@@ -29,6 +29,9 @@ func (p *initProcess) reap(file string) error {
 	if err != nil {
 		return explainExec(file, err)
 	}
+	if err := p.limitPids(); err != nil {
+		return err
+	}
 	p.talk.close() // the runtime takes it for the execve
 	go func() {
 		for s := range signals {

@@ -46,9 +46,10 @@ type CreateOptions struct {
 // initConfig is what init gets beside the plan. Descriptors are numbers in init.
 type initConfig struct {
 	*Plan
-	Rootfs    int  `json:"rootfs"`   // a tree, or 0
-	FIFO      int  `json:"fifo"`     // or 0
-	Observer  int  `json:"observer"` // or 0
+	Rootfs    int  `json:"rootfs"`              // a tree, or 0
+	PidsLimit int  `json:"pidsLimit,omitempty"` // file that a low limit of processes is written to last, or 0
+	FIFO      int  `json:"fifo"`                // or 0
+	Observer  int  `json:"observer"`            // or 0
 	AskHooks  bool `json:"askHooks"`
 	Preserved int  `json:"preserved"`
 	NoPivot   bool `json:"noPivot"`
@@ -158,7 +159,26 @@ func (c *Container) makeGroup() error {
 	if err := g.Create(); err != nil {
 		return err
 	}
-	return g.Set(c.Made.Resources)
+	r := c.Made.Resources
+	if _, low := c.Made.lowPidsLimit(); low {
+		roomy, room := *r, int64(roomForInit)
+		roomy.Pids = &specs.LinuxPids{Limit: &room}
+		r = &roomy
+	}
+	return g.Set(r)
+}
+
+// roomForInit is the limit of processes under which init begins when the container's own is lower. Init has some threads,
+// which count, and a program in Go that cannot make one ends. It goes down to the limit itself, just before the execve.
+const roomForInit = 16
+
+// lowPidsLimit is a limit of processes that leaves no room for init.
+func (p *Plan) lowPidsLimit() (limit int64, low bool) {
+	if p.Resources == nil || p.Resources.Pids == nil || p.Resources.Pids.Limit == nil {
+		return 0, false
+	}
+	limit = *p.Resources.Pids.Limit
+	return limit, limit > 0 && limit < roomForInit
 }
 
 // prepare talks with init until it is ready.
@@ -370,6 +390,14 @@ func (c *Container) initFiles(o *CreateOptions, child channel) (files []uintptr,
 	}
 	if o.Rootfs != nil {
 		config.Rootfs = add(o.Rootfs.File().Fd())
+	}
+	if _, low := o.Plan.lowPidsLimit(); low {
+		f, err := c.group.PidsLimit()
+		if err != nil {
+			return nil, cleanup, errs.Wrap("open limit of processes", err)
+		}
+		opened = append(opened, f)
+		config.PidsLimit = add(f.Fd())
 	}
 	if o.Detached {
 		fd, err := c.makeFIFO(open)

@@ -3,6 +3,7 @@
 package cgroup
 
 import (
+	"os"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -23,4 +24,10 @@ func pids(r *specs.LinuxResources) ([]setting, error) {
 		return nil, nil
 	}
 	return []setting{{"pids", "pids.max", value}}, nil
+}
+
+// PidsLimit opens the file of the limit of processes, for one write by whoever has the descriptor: what it may do was
+// asked when it was opened.
+func (g *Group) PidsLimit() (*os.File, error) {
+	return os.OpenFile(g.dirOf("pids")+"/pids.max", os.O_WRONLY, 0)
 }
