@@ -157,7 +157,8 @@ provenance() {
 	printf '  "name": "busybox",\n  "version": "%s",\n' "$(sed -n 's/^Version: //p' "$dsc")"
 	printf '  "license": "GPL-2.0-only",\n  "source": "%s/pool/main/b/busybox/%s",\n' "$archive" "${dsc##*/}"
 	printf '  "files": {\n'
-	sed -n '/^Checksums-Sha256:/,/^Files:/s/^ \([0-9a-f]*\) [0-9]* \(.*\)/    "\2": "sha256:\1",/p' "$dsc" | sed '$s/,$//'
+	sed -n '/^Checksums-Sha256:/,/^Files:/s/^ \([0-9a-f]*\) [0-9]* \(.*\)/    "\2": "sha256:\1",/p' "$dsc"
+	printf '    "ping.patch": "sha256:%s"\n' "$(sha256sum "$here/ping.patch" | cut -d' ' -f1)"
 	printf '  },\n  "libc": "musl %s (MIT)",\n' "$(version_of musl-dev:amd64)"
 	printf '  "headers": "linux-libc-dev %s",\n' "$(version_of linux-libc-dev:amd64)"
 	printf '  "compiler": "%s",\n' "$(gcc --version | head -1)"
@@ -175,6 +176,7 @@ need_compilers "$@"
 (cd "$work" && apt-get -qq source --download-only busybox)
 dsc=$(echo "$work"/busybox_*.dsc)
 dpkg-source --no-check -x "$dsc" "$work/source" >/dev/null
+patch -s -d "$work/source" -p1 <"$here/ping.patch"
 SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l "$work/source/debian/changelog" -S Timestamp)
 export SOURCE_DATE_EPOCH
 for arch in "$@"; do

@@ -24,7 +24,7 @@ type Provenance struct {
 	Version string            `json:"version"` // of Debian's source package
 	License string            `json:"license"` // SPDX
 	Source  string            `json:"source"`  // URL of the source package's description
-	Files   map[string]string `json:"files"`   // the source package's files and their digests
+	Files   map[string]string `json:"files"`   // the source package's files, the patch here, and their digests
 	Libc    string            `json:"libc"`
 	Headers string            `json:"headers"`
 	// Compiler is the first line of `gcc --version`.

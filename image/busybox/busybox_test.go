@@ -30,8 +30,12 @@ func TestProvenanceNamesTheArchives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Name != "busybox" || p.License != "GPL-2.0-only" || p.Version == "" || p.Source == "" || len(p.Files) < 2 {
+	if p.Name != "busybox" || p.License != "GPL-2.0-only" || p.Version == "" || p.Source == "" || len(p.Files) < 3 {
 		t.Errorf("incomplete: %+v", p)
+	}
+	patch, err := os.ReadFile("ping.patch")
+	if got := fmt.Sprintf("sha256:%x", sha256.Sum256(patch)); err != nil || got != p.Files["ping.patch"] {
+		t.Errorf("the patch's digest is %s, the recorded one %s; %v", got, p.Files["ping.patch"], err)
 	}
 	for _, arch := range []string{"amd64", "arm64"} {
 		data, err := os.ReadFile("busybox_" + arch + ".tar.gz")
@@ -187,6 +191,16 @@ func resolvesNames(t *testing.T, m machine) {
 		}
 		if out, err := m.run("ping", "-c", "1", "peer.test"); err != nil || !strings.Contains(out, "1 packets received") {
 			t.Errorf("ping: %v: %s", err, out)
+		}
+		echo := []string{"chroot", m.root, "/bin/busybox", "ping", "-c", "1"}
+		if err := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0); err != nil {
+			t.Error(err)
+		}
+		for _, to := range []string{"127.0.0.1", "::1"} {
+			cmd := exec.Command("setpriv", append([]string{"--bounding-set=-net_raw"}, append(echo, to)...)...)
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "seq=0 ttl=64") {
+				t.Errorf("ping %s without CAP_NET_RAW: %v: %s", to, err, out)
+			}
 		}
 	})
 }
