@@ -29,7 +29,7 @@ func (r *rootfs) mountCgroup(m *Mount, o mount.Options) error {
 		return err
 	}
 	defer target.Close()
-	tmpfs, err := mount.Filesystem("tmpfs", "tmpfs", mount.Options{Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC, Data: []string{"mode=755", "size=64k"}})
+	tmpfs, err := mount.Filesystem("tmpfs", "tmpfs", mount.Options{Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC, Data: append(r.label("tmpfs"), "mode=755", "size=64k")})
 	if err != nil {
 		return err
 	}

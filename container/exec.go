@@ -329,7 +329,7 @@ func (e *Exec) Wait() (unix.WaitStatus, error) {
 func ExecMain() {
 	runChild("exec", func(p *initProcess) error {
 		for _, step := range []func() error{
-			p.joinKeyring, p.setOOMScore, p.setSchedule, p.setAffinity, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
+			p.joinKeyring, p.setOOMScore, p.setSchedule, p.setAffinity, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
 			p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
 		} {
 			if err := step(); err != nil {

@@ -77,7 +77,7 @@ func (p *Plan) openOverlay(m *Mount, userns map[string]*os.File) (*mount.Tree, e
 	if err != nil {
 		return nil, err
 	}
-	o := mount.OverlayOptions{UserNS: ns}
+	o := mount.OverlayOptions{UserNS: ns, Label: p.MountLabel}
 	for _, option := range m.Options {
 		key, value, _ := strings.Cut(option, "=")
 		switch key {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/lsm"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/tty"
 )
@@ -23,7 +24,7 @@ import (
 type initProcess struct {
 	initConfig
 	talk    channel
-	proc    *mount.Procfs // the host's /proc, as long as there is one: for writes that no container can catch
+	proc    *mount.Procfs // the /proc that was there at the begin: for writes that no container can catch
 	console *os.File      // master of the terminal
 	slave   *os.File
 	newRoot *mount.Root
@@ -71,7 +72,7 @@ func (p *initProcess) run() error {
 	steps := []func() error{
 		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore, p.setSchedule,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,
-		p.useTerminal, p.Process.setLimits, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
+		p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
 		p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
 	}
 	for _, step := range steps {
@@ -99,8 +100,15 @@ func (p *initProcess) readConfig() error {
 	return nil
 }
 
-// joinKeyring: keys are not namespaced, so the caller's session keyring would be the container's.
+// joinKeyring: keys are not namespaced, so the caller's session keyring would be the container's. With SELinux it has
+// the context of the program, which could not read its own keys otherwise.
 func (p *initProcess) joinKeyring() error {
+	if p.Process.SELinux != "" {
+		if err := lsm.LabelKeys(p.proc, p.Process.SELinux); err != nil {
+			return err
+		}
+		defer func() { _ = lsm.LabelKeys(p.proc, "") }()
+	}
 	err := trace.Step("keyctl JOIN_SESSION_KEYRING", "the caller's keys are not the container's").Do(func() error {
 		// A null name makes an anonymous keyring; x/sys can only pass names.
 		_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
@@ -218,6 +226,15 @@ func (p *initProcess) useTerminal() error {
 	}
 	_ = unix.Fchown(0, int(p.Process.UID), -1)
 	return nil
+}
+
+// setLabels has effect at the execve, and on hooks in the container. It comes before no_new_privs, under which AppArmor
+// lets nobody become less confined than they are, and before the filter and the loss of rights, which might deny it.
+func (p *initProcess) setLabels() error {
+	if err := lsm.ProfileOnExec(p.proc, p.Process.AppArmor); err != nil {
+		return err
+	}
+	return lsm.LabelOnExec(p.proc, p.Process.SELinux)
 }
 
 // closeFiles comes before the filter, which may not know the call. What is opened later is closed by the execve anyway.

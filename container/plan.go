@@ -22,6 +22,7 @@ type Plan struct {
 	GIDMaps     []namespace.IDMap `json:"gidMaps,omitempty"`
 	TimeOffsets string            `json:"timeOffsets,omitempty"` // as /proc/PID/timens_offsets takes them
 	Mounts      []Mount           `json:"mounts,omitempty"`
+	MountLabel  string            `json:"mountLabel,omitempty"` // SELinux's context of all files in new file systems
 	Devices     []Device          `json:"devices,omitempty"`
 	Masked      []string          `json:"masked,omitempty"`
 	Readonly    []string          `json:"readonly,omitempty"`
@@ -92,9 +93,9 @@ type Process struct {
 	IOPriority      *int            `json:"ioPriority,omitempty"` // as ioprio_set(2) takes it
 	Affinity        []uint64        `json:"affinity,omitempty"`   // CPUs of a further process, 64 each; nil: all
 	Scheduler       *unix.SchedAttr `json:"scheduler,omitempty"`
-	Reaper          bool            `json:"reaper,omitempty"` // a process of ours stays the first one: reaper.go. No specification has it
-	AppArmor        string          `json:"appArmor,omitempty"`
-	SELinux         string          `json:"selinux,omitempty"`
+	Reaper          bool            `json:"reaper,omitempty"`   // a process of ours stays the first one: reaper.go. No specification has it
+	AppArmor        string          `json:"appArmor,omitempty"` // a profile
+	SELinux         string          `json:"selinux,omitempty"`  // a context
 
 	checked *unix.Stat_t // the working directory, as it was before the filter
 }

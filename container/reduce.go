@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/caps"
+	"github.com/berth-containers/berth/linux/lsm"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/seccomp"
@@ -44,7 +45,7 @@ func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
 		Root:     Root{Path: spec.Root.Path, Readonly: spec.Root.Readonly, Propagation: linux.RootfsPropagation},
 		Hostname: spec.Hostname, Domainname: spec.Domainname, Hooks: spec.Hooks, Annotations: spec.Annotations,
 		Masked: linux.MaskedPaths, Readonly: linux.ReadonlyPaths, Sysctl: linux.Sysctl,
-		CgroupsPath: linux.CgroupsPath, Resources: linux.Resources,
+		CgroupsPath: linux.CgroupsPath, Resources: linux.Resources, MountLabel: linux.MountLabel,
 	}
 	if !filepath.IsAbs(p.Root.Path) {
 		p.Root.Path = filepath.Join(bundle, p.Root.Path)
@@ -52,7 +53,7 @@ func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
 	if linux.IntelRdt != nil {
 		return nil, unsupported("intelRdt: this runtime has no resctrl groups")
 	}
-	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts), p.paths(), p.devices(linux), p.sysctls(), p.filter(linux.Seccomp), p.policies(linux), p.hooks()} {
+	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts), p.paths(), p.devices(linux), p.sysctls(), lsm.CheckLabel(p.MountLabel), p.filter(linux.Seccomp), p.policies(linux), p.hooks()} {
 		if err != nil {
 			return nil, err
 		}
@@ -358,6 +359,12 @@ func NewProcess(in *specs.Process) (*Process, error) {
 	}
 	if in.OOMScoreAdj != nil && (*in.OOMScoreAdj < -1000 || *in.OOMScoreAdj > 1000) {
 		return nil, invalid("oomScoreAdj %d is not between -1000 and 1000", *in.OOMScoreAdj)
+	}
+	if err := lsm.CheckProfile(p.AppArmor); err != nil {
+		return nil, err
+	}
+	if err := lsm.CheckLabel(p.SELinux); err != nil {
+		return nil, err
 	}
 	var err error
 	if p.Scheduler, err = newScheduler(in.Scheduler); err != nil {

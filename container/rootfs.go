@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/osthread"
+	"github.com/berth-containers/berth/linux/lsm"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/tty"
@@ -110,12 +111,19 @@ func (r *rootfs) mount(m *Mount) error {
 	if err != nil {
 		return err
 	}
-	why := "as the specification says"
 	switch m.Type {
 	case "bind":
 		return r.bind(m, o)
 	case "cgroup", "cgroup2":
 		return r.mountCgroup(m, o)
+	}
+	return r.mountNew(m, o)
+}
+
+// mountNew makes a file system.
+func (r *rootfs) mountNew(m *Mount, o mount.Options) error {
+	why := "as the specification says"
+	switch m.Type {
 	case "proc":
 		why = "the container sees its own processes"
 	case "sysfs":
@@ -137,6 +145,7 @@ func (r *rootfs) mount(m *Mount) error {
 		tree = m.handed()
 		err = tree.SetAttr(o)
 	} else {
+		o.Data = append(o.Data, r.label(m.Type)...)
 		tree, err = mount.Filesystem(m.Type, source(m), o)
 	}
 	if m.Type == "sysfs" && errors.Is(err, unix.EPERM) {
@@ -152,10 +161,28 @@ func (r *rootfs) mount(m *Mount) error {
 			return err
 		}
 	}
+	if m.Type == "mqueue" && r.MountLabel != "" {
+		if err := lsm.LabelFile(mount.HandlePath(tree.File()), r.MountLabel); err != nil {
+			return errs.Wrap("label "+m.Destination, err)
+		}
+	}
 	if err := tree.Attach(target, why); err != nil {
 		return err
 	}
 	return spread(tree, o)
+}
+
+// label is the option of a new file system whose files have the container's context of SELinux. Those of the kernel's
+// own, which show all of the host, have theirs by the policy; a queue's are labelled one by one.
+func (r *rootfs) label(fstype string) []string {
+	switch fstype {
+	case "proc", "sysfs", "mqueue":
+		return nil
+	}
+	if r.MountLabel == "" {
+		return nil
+	}
+	return []string{mount.LabelOption(r.MountLabel)}
 }
 
 func source(m *Mount) string {
@@ -423,7 +450,7 @@ func (r *rootfs) hide(target *os.File) error {
 	}
 	const why = "it tells about the host, or reaches it"
 	if fi.IsDir() {
-		tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Set: unix.MOUNT_ATTR_RDONLY, Data: []string{"size=0k", "nr_inodes=1", "mode=0555"}})
+		tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Set: unix.MOUNT_ATTR_RDONLY, Data: append(r.label("tmpfs"), "size=0k", "nr_inodes=1", "mode=0555")})
 		if err != nil {
 			return err
 		}
@@ -449,7 +476,7 @@ func (r *rootfs) hide(target *os.File) error {
 // emptyFile makes a file without content in a file system of our own. It is attached on top of the host's root in this
 // mount namespace, where no look-up passes and from where it goes with the old root.
 func (r *rootfs) emptyFile() (*os.File, error) {
-	tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Data: []string{"size=4k", "nr_inodes=4", "mode=0555"}})
+	tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Data: append(r.label("tmpfs"), "size=4k", "nr_inodes=4", "mode=0555")})
 	if err != nil {
 		return nil, err
 	}

@@ -248,7 +248,7 @@ func (m *monitor) create() (err error) {
 
 // mountRoot makes the union mount. It is attached nowhere: only the container's own mount namespace ever has it.
 func (m *monitor) mountRoot() (*mount.Tree, error) {
-	o := mount.OverlayOptions{Lowers: m.Overlay.Lowers, Upper: m.Overlay.Upper, Work: m.Overlay.Work, Volatile: m.Overlay.Volatile}
+	o := mount.OverlayOptions{Lowers: m.Overlay.Lowers, Upper: m.Overlay.Upper, Work: m.Overlay.Work, Volatile: m.Overlay.Volatile, Label: m.Plan.MountLabel}
 	if m.Overlay.Mapped {
 		userns, err := namespace.UserNamespace(m.Plan.UIDMaps, m.Plan.GIDMaps)
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/berth-containers/berth/linux/cgroup"
+	"github.com/berth-containers/berth/linux/lsm"
 )
 
 // TestScripts runs the sessions of scripts/. Each has an engine of its own. Commands beside testscript's own:
@@ -27,7 +28,7 @@ import (
 //	shell 'SCRIPT'          runs a line of sh
 //	clean                   nothing of a container is left
 //
-// Conditions: [v1] and [v2], the version of control groups; [exitinfo], the kernel tells anybody how a process ended; [prjquota], the kernel has project quotas; [prog:NAME], as testscript's exec; [debian], there is a
+// Conditions: [v1] and [v2], the version of control groups; [apparmor] and [selinux], the kernel has it, and the tools are there; [exitinfo], the kernel tells anybody how a process ended; [prjquota], the kernel has project quotas; [prog:NAME], as testscript's exec; [debian], there is a
 // Debian root file system with real programs (debian-image.sh).
 func TestScripts(t *testing.T) {
 	mode, err := cgroup.Detect()
@@ -59,6 +60,11 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: func(name string) (bool, error) {
 			switch name {
+			case "apparmor":
+				_, err := exec.LookPath("apparmor_parser")
+				return err == nil && lsm.AppArmor(), nil
+			case "selinux":
+				return lsm.SELinux(), nil
 			case "exitinfo":
 				return foreignStatusKnown()
 			case "v1":

@@ -60,9 +60,6 @@ func (f *execFlags) register(c *call) {
 
 // load makes the process of a call: the container's own, with other arguments, or a file's.
 func (f *execFlags) load(ct *container.Container, args []string) (*container.Process, error) {
-	if f.apparmor != "" || f.label != "" {
-		return nil, errs.New(errs.Unsupported, "exec", errors.New("this host's AppArmor and SELinux labels are not set by this runtime"))
-	}
 	var own specs.Process
 	if f.process != "" {
 		b, err := os.ReadFile(f.process)
@@ -86,6 +83,12 @@ func (f *execFlags) load(ct *container.Container, args []string) (*container.Pro
 	spec.NoNewPrivileges = spec.NoNewPrivileges || f.noNewPrivs
 	if f.cwd != "" {
 		spec.Cwd = f.cwd
+	}
+	if f.apparmor != "" {
+		spec.ApparmorProfile = f.apparmor
+	}
+	if f.label != "" {
+		spec.SelinuxLabel = f.label
 	}
 	for _, g := range f.groups {
 		n, err := strconv.ParseUint(g, 10, 32)

@@ -140,6 +140,10 @@ func Propagation(word string) uint64 {
 	return 0
 }
 
+// LabelOption is the option that gives all files of a new file system a context of SELinux (mount(8), "context="). The
+// context has commas.
+func LabelOption(label string) string { return `context="` + label + `"` }
+
 // Words lists what [ParseOptions] knows, sorted, for the features of a runtime (runtime-spec, features.md).
 func Words() []string {
 	out := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"}

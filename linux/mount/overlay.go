@@ -24,6 +24,7 @@ type OverlayOptions struct {
 	Work      string   // the kernel's own, empty, on the same file system as Upper
 	Volatile  bool     // nothing is synced to disk: for what need not survive a power cut
 	UserXattr bool     // for mounts inside of a user namespace
+	Label     string   // SELinux's context of all files in it (mount(8), "context="); "": each file's own
 	UserNS    *os.File // if not nil, all folders are seen through its id maps; Upper and Work are in one folder then
 }
 
@@ -331,7 +332,7 @@ func configure(o OverlayOptions, l *layers, set func(fs int, key string, h *os.F
 	for _, s := range o.settings() {
 		k, v, ok := strings.Cut(s, "=")
 		if ok {
-			err = unix.FsconfigSetString(fs, k, v)
+			err = unix.FsconfigSetString(fs, k, unquote(v))
 		} else {
 			err = unix.FsconfigSetFlag(fs, k)
 		}
@@ -402,6 +403,9 @@ func (o OverlayOptions) settings() []string {
 	}
 	if o.UserXattr {
 		out = append(out, "userxattr")
+	}
+	if o.Label != "" {
+		out = append(out, LabelOption(o.Label))
 	}
 	return out
 }
