@@ -204,6 +204,7 @@ func (f *runFlags) registerNetwork(fs *pflag.FlagSet) {
 
 func (f *runFlags) registerStorage(fs *pflag.FlagSet) {
 	fs.VarP(&f.volume, "volume", "v", "Bind mount a volume")
+	fs.StringVar(&f.h.VolumeDriver, "volume-driver", "", "Volume driver for the container: local")
 	fs.Var(&f.mounts, "mount", "Attach a filesystem mount to the container")
 	fs.Var(&f.tmpfs, "tmpfs", "Mount a tmpfs directory")
 	fs.Var((*listFlag)(&f.h.VolumesFrom), "volumes-from", "Mount volumes from the specified container(s)")
@@ -410,6 +411,9 @@ func (f *runFlags) useStorage() error {
 	}
 	for _, v := range f.volume {
 		if !strings.Contains(v, ":") {
+			if _, err := mountpoint.ParseBind(v); err != nil {
+				return err
+			}
 			if f.c.Volumes == nil {
 				f.c.Volumes = map[string]struct{}{}
 			}
@@ -451,8 +455,7 @@ func (f *runFlags) useStorage() error {
 		f.h.Tmpfs[path] = options
 	}
 	for _, m := range f.mounts {
-		var owner mountpoint.Owner
-		parsed, err := parseMount(m, &owner)
+		parsed, owner, err := mountpoint.ParseFlag(m, mountpoint.IDMap(caller()))
 		if err != nil {
 			return err
 		}
@@ -462,7 +465,7 @@ func (f *runFlags) useStorage() error {
 			}
 			f.c.MountOwners[parsed.Target] = owner
 		}
-		f.h.Mounts = append(f.h.Mounts, *parsed)
+		f.h.Mounts = append(f.h.Mounts, parsed)
 	}
 	return nil
 }

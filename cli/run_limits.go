@@ -13,11 +13,9 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/blkiodev"
 	docker "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/berth-containers/berth/engine/devices"
-	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -295,110 +293,4 @@ func caller() string {
 		uid, gid = u, g
 	}
 	return "owner=" + uid + "/" + gid
-}
-
-// parseMount reads a --mount: pairs, separated by commas, in the rules of CSV. The owner is for what Docker's type of it
-// cannot hold.
-func parseMount(spec string, owner *mountpoint.Owner) (*mount.Mount, error) {
-	fields, err := csv.NewReader(strings.NewReader(spec)).Read()
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "--mount", err)
-	}
-	m := &mount.Mount{Type: mount.TypeVolume}
-	bind, volume, tmpfs := &mount.BindOptions{}, &mount.VolumeOptions{}, &mount.TmpfsOptions{}
-	for _, field := range fields {
-		key, value, hasValue := strings.Cut(field, "=")
-		key = strings.ToLower(key)
-		flag := !hasValue || value == "true" || value == "1"
-		err = nil
-		switch key {
-		case "type":
-			m.Type = mount.Type(strings.ToLower(value))
-		case "source", "src":
-			m.Source = value
-			if strings.HasPrefix(value, ".") {
-				if m.Source, err = filepath.Abs(value); err != nil {
-					return nil, errs.New(errs.Invalid, "--mount", err)
-				}
-			}
-		case "target", "dst", "destination":
-			m.Target = value
-		case "readonly", "ro":
-			m.ReadOnly = flag
-		case "consistency":
-			m.Consistency = mount.Consistency(value)
-		case "bind-propagation":
-			bind.Propagation, m.BindOptions = mount.Propagation(value), bind
-		case "bind-nonrecursive":
-			bind.NonRecursive, m.BindOptions = flag, bind
-		case "bind-recursive":
-			bind.NonRecursive, bind.ReadOnlyNonRecursive, bind.ReadOnlyForceRecursive = value == "disabled", value == "writable", value == "readonly"
-			if m.BindOptions = bind; value != "enabled" && value != "disabled" && value != "writable" && value != "readonly" {
-				return nil, invalid("invalid value for %s: %s (must be enabled, disabled, writable, or readonly)", key, value)
-			}
-		case "idmap":
-			if owner.IDMap = mountpoint.IDMap(value); value == "" {
-				owner.IDMap = "auto"
-			} else if value == "me" {
-				owner.IDMap = mountpoint.IDMap(caller())
-			}
-		case "u", "chown":
-			owner.Own = flag
-		case "bind-create-src":
-			bind.CreateMountpoint, m.BindOptions = flag, bind
-		case "volume-nocopy":
-			volume.NoCopy, m.VolumeOptions = flag, volume
-		case "volume-subpath":
-			volume.Subpath, m.VolumeOptions = value, volume
-		case "image-subpath":
-			m.ImageOptions = &mount.ImageOptions{Subpath: value}
-		case "volume-driver", "volume-opt", "volume-label":
-			setVolumeOption(volume, key, value)
-			m.VolumeOptions = volume
-		case "tmpfs-size":
-			tmpfs.SizeBytes, err = units.RAMInBytes(value)
-			m.TmpfsOptions = tmpfs
-		case "tmpfs-mode":
-			var mode uint64
-			mode, err = strconv.ParseUint(value, 8, 32)
-			tmpfs.Mode, m.TmpfsOptions = os.FileMode(mode), tmpfs
-		default:
-			return nil, invalid("unexpected key '%s' in '%s'", key, field)
-		}
-		if err != nil {
-			return nil, invalid("invalid value for %s: %s", key, value)
-		}
-	}
-	if m.Type == "" || m.Target == "" {
-		return nil, invalid("target is required")
-	}
-	if (bind.ReadOnlyNonRecursive || bind.ReadOnlyForceRecursive) && !m.ReadOnly {
-		return nil, invalid("option 'bind-recursive' with writable or readonly requires 'readonly' to be specified in conjunction")
-	}
-	return m, nil
-}
-
-func setVolumeOption(v *mount.VolumeOptions, key, value string) {
-	name, content, _ := strings.Cut(value, "=")
-	switch key {
-	case "volume-label":
-		if v.Labels == nil {
-			v.Labels = map[string]string{}
-		}
-		v.Labels[name] = content
-		return
-	case "volume-driver":
-		if v.DriverConfig == nil {
-			v.DriverConfig = &mount.Driver{}
-		}
-		v.DriverConfig.Name = value
-		return
-	}
-	if v.DriverConfig == nil {
-		v.DriverConfig = &mount.Driver{}
-	}
-	if v.DriverConfig.Options == nil {
-		v.DriverConfig.Options = map[string]string{}
-	}
-	v.DriverConfig.Options[name] = content
 }

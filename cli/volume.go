@@ -61,8 +61,14 @@ func newVolumeCreate(a *app) *cobra.Command {
 	return cmd
 }
 
-// volumeRow is a line of `volume ls`.
-type volumeRow struct{ Name, Driver, Scope, Mountpoint, Labels string }
+// volumeRow is a line of `volume ls`. Availability, Group and Status are those of a swarm's volumes; `volume du` measures.
+type volumeRow struct {
+	Availability, Driver, Group, Labels, Links, Mountpoint, Name, Scope, Size, Status string
+	labels                                                                            map[string]string
+}
+
+// Label is the value of one label.
+func (r volumeRow) Label(name string) string { return r.labels[name] }
 
 func newVolumeList(a *app) *cobra.Command {
 	quiet, format := false, ""
@@ -84,12 +90,14 @@ func newVolumeList(a *app) *cobra.Command {
 			}
 			var rows []any
 			for _, v := range list {
-				rows = append(rows, volumeRow{v.Name, v.Driver, v.Scope, v.Mountpoint, joinPairs(v.Labels)})
+				rows = append(rows, volumeRow{Availability: "N/A", Driver: v.Driver, Group: "N/A", Labels: joinPairs(v.Labels), Links: "N/A",
+					Mountpoint: v.Mountpoint, Name: v.Name, Scope: v.Scope, Size: "N/A", Status: "N/A", labels: v.Labels})
 			}
 			if quiet && format == "" {
 				format = "{{.Name}}"
 			}
-			t := &table{columns: []column{{"DRIVER", "Driver"}, {"VOLUME NAME", "Name"}}, heads: map[string]string{"Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS"}}
+			t := &table{columns: []column{{"DRIVER", "Driver"}, {"VOLUME NAME", "Name"}}, heads: map[string]string{"Scope": "SCOPE", "Mountpoint": "MOUNTPOINT", "Labels": "LABELS",
+				"Availability": "AVAILABILITY", "Group": "GROUP", "Links": "LINKS", "Size": "SIZE", "Status": "STATUS"}}
 			return t.print(a.out, format, rows)
 		},
 	}

@@ -7,14 +7,17 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 )
 
 // openMounts makes those mounts of the host's files that init cannot make itself, and hands them to it: idmapped ones,
-// which need rights over the host's file system, and with a user namespace all, because what is root in it may not walk
-// to every source. They are attached nowhere; init puts them in their places.
+// which need rights over the host's file system, with a user namespace all, because what is root in it may not walk
+// to every source, and shared ones, which are peers of the host's mount only when they are taken in its namespace
+// (mount_namespaces(7)). They are attached nowhere; init puts them in their places.
 func (p *Plan) openMounts(hand func(f *os.File) int) error {
 	userns := map[string]*os.File{}
 	defer func() {
@@ -25,7 +28,7 @@ func (p *Plan) openMounts(hand func(f *os.File) int) error {
 	p.Mounts = slices.Clone(p.Mounts)
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
-		if len(m.UIDMaps) == 0 && !p.has("user") {
+		if len(m.UIDMaps) == 0 && !p.has("user") && !slices.ContainsFunc(m.Options, func(o string) bool { return mount.Propagation(o)&unix.MS_SHARED != 0 }) {
 			continue
 		}
 		var tree *mount.Tree

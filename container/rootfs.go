@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 
@@ -231,6 +232,9 @@ func (r *rootfs) bind(m *Mount, o mount.Options) error {
 		return err
 	}
 	defer target.Close()
+	if err := notIntoProc(m, src, target); err != nil {
+		return err
+	}
 	if tree == nil {
 		tree, err = mount.Bind(src, o.Recursive)
 	}
@@ -255,6 +259,30 @@ func (r *rootfs) bind(m *Mount, o mount.Options) error {
 		return tree.SetPropagation(unix.MS_PRIVATE, true)
 	}
 	return spread(tree, o)
+}
+
+// inProc are the files of procfs that a user may replace, as runc lets him: those that tell of the host what a container
+// may want to see otherwise (lxcfs).
+const inProc = " /proc/cpuinfo /proc/diskstats /proc/meminfo /proc/stat /proc/swaps /proc/uptime /proc/loadavg /proc/slabinfo /proc/net/dev " +
+	"/proc/sys/kernel/ns_last_pid /proc/sys/crypto/fips_enabled "
+
+// notIntoProc refuses to show something else as procfs, or in it: programs would believe it, and what is masked there
+// would not be (CVE-2019-16884, CVE-2023-27561). The target's file system is asked: a link may have led there.
+func notIntoProc(m *Mount, src, target *os.File) error {
+	var st unix.Statfs_t
+	if path.Clean(m.Destination) == "/proc" {
+		if err := unix.Fstatfs(int(src.Fd()), &st); err == nil && st.Type != unix.PROC_SUPER_MAGIC {
+			return errs.Text(errs.Invalid, m.Source+" cannot be mounted on /proc because it is not of type proc")
+		}
+		return nil
+	}
+	if err := unix.Fstatfs(int(target.Fd()), &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		return err
+	}
+	if !strings.Contains(inProc, " "+path.Clean(m.Destination)+" ") {
+		return errs.Text(errs.Invalid, m.Source+" cannot be mounted on "+m.Destination+" because it is inside /proc")
+	}
+	return nil
 }
 
 // bindSource opens what is to be shown. It is a mount already when the parent has made it.

@@ -33,7 +33,7 @@ type record struct {
 	Process   process            // what runs, from the configuration and the image
 	Mounts    []mountpoint.Point `json:",omitempty"` // volumes, bind mounts and tmpfs, in the order they are mounted
 	Restarts  int                `json:",omitempty"`
-	Anon      []string           `json:",omitempty"` // anonymous volumes that were made for it
+	Anon      []string           `json:",omitempty"` // anonymous volumes that were made for it, or for one whose mounts it took
 	IDRange   *idrange.Range     `json:",omitempty"` // of its user namespace
 	UserAsked bool               `json:",omitempty"` // the user is not the image's
 }

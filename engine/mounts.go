@@ -5,7 +5,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -13,18 +12,19 @@ import (
 	"strings"
 
 	docker "github.com/moby/moby/api/types/mount"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
-	"github.com/berth-containers/berth/internal/trace"
-	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/volume"
 )
 
 // findMounts collects what is to be mounted, makes the volumes that are not there, and fills the empty ones.
 func (c *Container) findMounts() error {
 	have := len(c.Mounts) // a container that is changed has some
+	if err := checkDriver(c.HostConfig.VolumeDriver); err != nil {
+		return err
+	}
 	if err := c.mountsFromOthers(); err != nil {
 		return err
 	}
@@ -96,14 +96,19 @@ func (c *Container) parseMount(in *docker.Mount) (mountpoint.Point, error) {
 	if err != nil {
 		return m, err
 	}
-	if o := in.VolumeOptions; m.Type == docker.TypeVolume && o != nil && m.Name != "" && (o.DriverConfig != nil || len(o.Labels) > 0) {
-		var options map[string]string
+	if o := in.VolumeOptions; m.Type == docker.TypeVolume && o != nil && (o.DriverConfig != nil || len(o.Labels) > 0) {
+		var driver docker.Driver
 		if o.DriverConfig != nil {
-			options = o.DriverConfig.Options
+			driver = *o.DriverConfig
 		}
-		if _, err := c.e.volumes.Create(m.Name, o.Labels, options); err != nil {
+		v, err := c.e.CreateVolume(m.Name, driver.Name, o.Labels, driver.Options)
+		if err != nil {
 			return m, err
 		}
+		if m.Name == "" {
+			c.Anon = append(c.Anon, v.Name)
+		}
+		m.Name = v.Name
 	}
 	if m.Type == docker.TypeImage {
 		img, err := c.e.resolve(in.Source)
@@ -170,7 +175,12 @@ func (c *Container) addMount(m mountpoint.Point, makeSource bool) error {
 		}
 		m.Name, m.Source = v.Name, v.Mountpoint
 	}
-	c.Mounts = slices.DeleteFunc(c.Mounts, func(have mountpoint.Point) bool { return have.Destination == m.Destination })
+	c.Mounts = slices.DeleteFunc(c.Mounts, func(have mountpoint.Point) bool {
+		if have.Destination == m.Destination && have.Name != "" && have.Name != m.Name {
+			c.e.volumes.Release(have.Name, c.ID)
+		}
+		return have.Destination == m.Destination
+	})
 	c.Mounts = append(c.Mounts, m)
 	return nil
 }
@@ -195,6 +205,9 @@ func (c *Container) mountsFromOthers() error {
 				if err := c.e.volumes.Use(m.Name, c.ID); err != nil {
 					return err
 				}
+				if slices.Contains(other.Anon, m.Name) { // it goes with the last one who has it
+					c.Anon = append(c.Anon, m.Name)
+				}
 			}
 			c.Mounts = append(c.Mounts, m)
 		}
@@ -207,35 +220,19 @@ func (c *Container) fillVolume(m *mountpoint.Point) error {
 	if m.Type != docker.TypeVolume || m.NoCopy || m.Mode == mountpoint.FromOther {
 		return nil
 	}
-	if v, err := c.e.volumes.Get(m.Name); err != nil {
-		return err
-	} else if err := c.e.volumes.Mount(v); err != nil {
-		return err
+	v, err := c.e.volumes.Get(m.Name)
+	if err == nil {
+		err = c.e.volumes.Mount(v)
 	}
-	if !emptyFolder(m.Source) {
-		return nil
-	}
-	merged, err := mount.Overlay(mount.OverlayOptions{Lowers: c.Lowers})
-	if err != nil {
+	if err != nil || !volume.Empty(m.Source) {
 		return err
 	}
-	defer merged.Close()
-	folder, err := mount.RootAt(merged.File()).Open(m.Destination, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return nil // the image has nothing there
+	origin, err := m.Origin(c.Lowers)
+	if err != nil || origin == nil {
+		return err
 	}
-	defer folder.Close()
-	data, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return errs.Wrap("fill volume "+m.Name, err)
-	}
-	defer data.Close()
-	return trace.Step("copy", "an empty volume begins with what the image has at its place", "volume", m.Name, "path", m.Destination).Do(func() error {
-		if err := mount.CopyFolder(folder, data); err != nil {
-			return err
-		}
-		return mount.CopyAttributes(folder, data)
-	})
+	defer origin.Close()
+	return c.e.volumes.Begin(v, c.ID, func(data string) error { return m.Fill(origin, data) })
 }
 
 // settleOwners decides whose the files of mounts are.
@@ -265,14 +262,4 @@ func (c *Container) settleOwners(fresh map[string]bool) error {
 		}
 	}
 	return nil
-}
-
-func emptyFolder(dir string) bool {
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	_, err = f.Readdirnames(1)
-	return errors.Is(err, io.EOF)
 }

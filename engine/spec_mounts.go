@@ -170,6 +170,9 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
 			return out, errs.Text(errs.Invalid, `invalid mount config for type "bind": bind source path does not exist: `+m.Source)
 		}
+		if err := m.CheckPropagation(); err != nil {
+			return out, err
+		}
 	}
 	if !slices.Contains(m.Options, "bind") {
 		out.Options = append(out.Options, "rbind")

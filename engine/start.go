@@ -198,8 +198,8 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	if c.HostConfig.AutoRemove {
 		cfg.Exit, cfg.Remove = "", c.traces()
 		for _, m := range c.Mounts {
-			if dir := c.e.volumes.Mounted(m.Name); dir != "" {
-				cfg.Idle = append(cfg.Idle, dir)
+			if dir, device := c.e.volumes.Folder(m.Name); dir != "" && (device || slices.Contains(c.Anon, m.Name)) {
+				cfg.Idle = append(cfg.Idle, monitor.Idle{Dir: dir, Drop: slices.Contains(c.Anon, m.Name)})
 			}
 		}
 		if exists(c.layerImage()) {
@@ -224,7 +224,7 @@ func (c *Container) traces() []string {
 	var out []string
 	for _, m := range c.Mounts {
 		if m.Name != "" {
-			out = append(out, c.e.volumes.Traces(m.Name, c.ID, slices.Contains(c.Anon, m.Name)))
+			out = append(out, c.e.volumes.Trace(m.Name, c.ID))
 		}
 	}
 	return append(out, c.dataDir(), filepath.Join(c.e.root, "names", c.Name))

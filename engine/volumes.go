@@ -5,6 +5,7 @@ package engine
 import (
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/berth-containers/berth/engine/files"
@@ -15,10 +16,18 @@ import (
 
 // CreateVolume makes a volume, or finds the one of that name.
 func (e *Engine) CreateVolume(name, driver string, labels, options map[string]string) (*volume.Volume, error) {
-	if driver != "" && driver != "local" {
-		return nil, errs.Text(errs.NotFound, `error looking up volume plugin `+driver+`: plugin "`+driver+`" not found`)
+	if err := checkDriver(driver); err != nil {
+		return nil, err
 	}
 	return e.volumes.Create(name, labels, options)
+}
+
+// checkDriver refuses drivers of volumes other than the one there is.
+func checkDriver(driver string) error {
+	if driver == "" || driver == "local" {
+		return nil
+	}
+	return errs.Text(errs.NotFound, `error looking up volume plugin `+driver+`: plugin "`+driver+`" not found`)
 }
 
 // Volumes lists volumes.
@@ -26,13 +35,21 @@ func (e *Engine) Volumes(f Filters) ([]*volume.Volume, error) {
 	if err := checkFilters(f, "dangling", "driver", "label", "name"); err != nil {
 		return nil, err
 	}
+	for _, s := range f["dangling"] {
+		if _, err := strconv.ParseBool(s); err != nil {
+			return nil, errs.Text(errs.Invalid, "invalid filter 'dangling=["+s+"]'")
+		}
+	}
 	all, err := e.volumes.List()
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(all, func(v *volume.Volume) bool {
 		return !f.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) || !f.any("driver", func(s string) bool { return v.Driver == s }) ||
-			!matchLabels(v.Labels, f["label"]) || !f.any("dangling", func(s string) bool { return (s == "true" || s == "1") == (len(e.volumeUsers(v.Name)) == 0) })
+			!matchLabels(v.Labels, f["label"]) || !f.any("dangling", func(s string) bool {
+			yes, _ := strconv.ParseBool(s)
+			return yes == (len(e.volumeUsers(v.Name)) == 0)
+		})
 	}), nil
 }
 

@@ -39,9 +39,15 @@ type Config struct {
 	Exit   string   `json:"exit,omitempty"`   // file that tells the end, the same; "": nobody will ask
 	Undo   Undo     `json:"undo"`             // whatever happens
 	Remove []string `json:"remove,omitempty"` // files and folders that go with the container (--rm), in this order
-	Idle   []string `json:"idle,omitempty"`   // folders of volumes with a device: after Remove it is unmounted, unless somebody else is in users
+	Idle   []Idle   `json:"idle,omitempty"`   // volumes that nobody needs after Remove, unless somebody else has them
 
 	Steps []byte `json:"steps,omitempty"` // what the engine did before, packed (trace.Pack)
+}
+
+// Idle is a volume that is not kept as it is when no container has it any more: its folder users is empty.
+type Idle struct {
+	Dir  string `json:"dir"`
+	Drop bool   `json:"drop,omitempty"` // it goes; otherwise its device is unmounted
 }
 
 // Overlay is the container's root: an image's layers under a layer of its own.

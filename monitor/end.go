@@ -37,31 +37,41 @@ func (m *monitor) finish(exit *Exit) {
 	for _, path := range m.Remove {
 		_ = os.RemoveAll(path)
 	}
-	for _, dir := range m.Idle {
-		unmountIdle(dir)
+	kept := map[string]bool{}
+	for _, volume := range m.Idle {
+		kept[filepath.Base(volume.Dir)] = !volume.leave()
 	}
-	m.tellAfter(len(m.Remove) > 0)
+	m.tellAfter(len(m.Remove) > 0, kept)
 	for _, f := range m.held {
 		f.Close()
 	}
 	_ = unix.Flock(lockFD, unix.LOCK_UN) // a start of the container need not wait for the end of this process
 }
 
-// unmountIdle unmounts a volume's device when no container has the volume any more. Who begins to use it holds the lock.
-func unmountIdle(dir string) {
-	lock, err := flock.Exclusive(filepath.Join(dir, "lock"))
+// leave unmounts a volume's device, and drops the volume if it is to go, when no container has it any more. Who begins to
+// use it holds the lock.
+func (v Idle) leave() (gone bool) {
+	lock, err := flock.Exclusive(filepath.Join(v.Dir, "lock"))
 	if err != nil {
-		return
+		return false
 	}
 	defer lock.Unlock()
-	users, err := os.Open(filepath.Join(dir, "users"))
+	users, err := os.Open(filepath.Join(v.Dir, "users"))
 	if err != nil {
-		return
+		return false
 	}
 	defer users.Close()
-	if names, _ := users.Readdirnames(1); len(names) == 0 {
-		_ = mount.Unmount(filepath.Join(dir, "_data"), 0, "no container uses the volume")
+	if names, _ := users.Readdirnames(1); len(names) > 0 {
+		return false
 	}
+	// It fails where nothing is mounted.
+	_ = mount.Unmount(filepath.Join(v.Dir, "_data"), 0, "no container uses the volume")
+	trash := filepath.Join(filepath.Dir(v.Dir), ".gone-"+filepath.Base(v.Dir))
+	if !v.Drop || os.Rename(v.Dir, trash) != nil {
+		return false
+	}
+	_ = os.RemoveAll(trash)
+	return true
 }
 
 // leave removes the folder by which the monitor is found.

@@ -26,11 +26,14 @@ type After struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
-// tellAfter is called when all is undone; gone says that the container went with its end.
-func (m *monitor) tellAfter(gone bool) {
+// tellAfter is called when all is undone; gone says that the container went with its end, kept which volumes did not.
+func (m *monitor) tellAfter(gone bool, kept map[string]bool) {
 	m.telling.Lock()
 	if m.Journal != nil {
 		for _, a := range m.Journal.After {
+			if a.Action == "destroy" && kept[a.ID] {
+				continue
+			}
 			event.Append(m.Journal.File, event.New(a.Kind, a.Action, a.ID, a.Attributes))
 		}
 	}

@@ -92,12 +92,13 @@ func (s *Store) mounts(v *Volume) bool {
 	return v.Options["device"] != ""
 }
 
-// Mounted is the folder of a volume that is mounted while it is used; "" of one that is a plain folder, or none.
-func (s *Store) Mounted(name string) string {
-	if v, err := s.Get(name); err == nil && s.mounts(v) {
-		return s.path(name)
+// Folder is where a volume is kept, "" if there is none, and whether a device is mounted in it while it is used.
+func (s *Store) Folder(name string) (dir string, device bool) {
+	v, err := s.Get(name)
+	if err != nil {
+		return "", false
 	}
-	return ""
+	return s.path(name), s.mounts(v)
 }
 
 // bound limits the size of a volume that is being made in a folder.

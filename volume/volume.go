@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
@@ -81,7 +83,7 @@ func CheckName(name string) error {
 // Create makes a volume; an empty name gives an anonymous one. A volume that is there with the same driver and options
 // is returned as it is, as Docker does; with others it is a conflict.
 func (s *Store) Create(name string, labels, options map[string]string) (*Volume, error) {
-	if labels == nil {
+	if labels = maps.Clone(labels); labels == nil {
 		labels = map[string]string{}
 	}
 	if name == "" {
@@ -176,7 +178,58 @@ func (s *Store) fill(tmp string, fill func(data string) error) error {
 	if err := fill(data); err != nil {
 		return err
 	}
-	f, err := os.Open(data)
+	return syncfs(data)
+}
+
+// Empty reports whether a folder is there and has nothing in it.
+func Empty(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return errors.Is(err, io.EOF)
+}
+
+// Begin lets fill put the first data into a volume that is empty, for a container that has it. Of several containers one
+// does so, and the others wait. A plain folder that nobody else has is filled beside its place, so that who is killed
+// meanwhile leaves an empty volume, not half of what the image has.
+func (s *Store) Begin(v *Volume, container string, fill func(data string) error) error {
+	lock, err := s.lock(v.Name)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if !Empty(v.Mountpoint) {
+		return nil
+	}
+	if users := s.Users(v.Name); len(v.Options) > 0 || len(users) > 1 || len(users) == 1 && users[0] != container {
+		return fill(v.Mountpoint)
+	}
+	tmp := s.path(v.Name, "_data.new")
+	defer os.RemoveAll(tmp)
+	err = os.RemoveAll(tmp)
+	if err == nil {
+		err = os.Mkdir(tmp, 0o755)
+	}
+	if err == nil {
+		err = fill(tmp)
+	}
+	if err == nil && !v.Anonymous() { // it outlives the container, and what was written must be there when its name is
+		err = syncfs(tmp)
+	}
+	if err == nil {
+		err = unix.Rename(tmp, v.Mountpoint) // package os refuses a folder that is there, empty or not
+	}
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrExist) { // somebody has copied files into it meanwhile
+		return nil
+	}
+	return errs.Wrap("fill volume "+v.Name, err)
+}
+
+func syncfs(dir string) error {
+	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -250,14 +303,8 @@ func (s *Store) Release(name, container string) {
 	}
 }
 
-// Traces are the files that a container's end removes when it goes with all that it has: its use of a volume, or, of
-// an anonymous volume, the volume.
-func (s *Store) Traces(name, container string, anonymous bool) string {
-	if anonymous {
-		return s.path(name)
-	}
-	return s.path(name, "users", container)
-}
+// Trace is the file that says that a container has a volume.
+func (s *Store) Trace(name, container string) string { return s.path(name, "users", container) }
 
 // Users lists the ids of the containers that have the volume.
 func (s *Store) Users(name string) []string {

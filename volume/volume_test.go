@@ -3,11 +3,13 @@
 package volume
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +51,43 @@ func TestLifeOfAVolume(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(s.dir); len(left) != 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// The first data come into a volume as a whole or not at all, once, and never over what is there.
+func TestBegin(t *testing.T) {
+	s := Open(t.TempDir())
+	v, err := s.Create("data", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(data string) error { return os.WriteFile(filepath.Join(data, "x"), []byte("image's"), 0o600) }
+	if err := s.Begin(v, "c1", func(data string) error { return errors.Join(fill(data), errors.New("killed")) }); err == nil || !Empty(v.Mountpoint) {
+		t.Errorf("half of it is there: %v", err)
+	}
+	if err := os.MkdirAll(s.path("data", "_data.new", "half"), 0o755); err != nil { // of one that was killed
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	times := atomic.Int32{}
+	for range 4 {
+		wg.Go(func() {
+			if err := s.Begin(v, "c1", func(data string) error { times.Add(1); return fill(data) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if left, _ := os.ReadDir(v.Mountpoint); times.Load() != 1 || len(left) != 1 || exists(s.path("data", "_data.new")) {
+		t.Errorf("filled %d times: %v", times.Load(), left)
+	}
+	// A container that has the folder already keeps it.
+	other, err1 := s.Create("other", nil, nil)
+	before, err2 := os.Stat(other.Mountpoint)
+	err = errors.Join(err1, err2, s.Use("other", "c1"), s.Use("other", "c2"), s.Begin(other, "c2", fill))
+	after, _ := os.Stat(other.Mountpoint)
+	if err != nil || !os.SameFile(before, after) || Empty(other.Mountpoint) {
+		t.Errorf("the folder was replaced: %v", err)
 	}
 }
 
@@ -153,4 +192,9 @@ func TestDeviceIsMountedWhileUsed(t *testing.T) {
 		}
 	}()
 	<-done
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

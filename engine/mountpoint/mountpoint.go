@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,47 +59,57 @@ func TmpfsOptions(own []string) []string {
 
 // ParseBind reads [source:]destination[:options], the value of -v.
 func ParseBind(spec string) (Point, error) {
-	m := Point{RW: true}
+	m := Point{Type: docker.TypeVolume, RW: true}
 	parts := strings.Split(spec, ":")
-	switch len(parts) {
-	case 1:
-		m.Type, m.Destination = docker.TypeVolume, parts[0]
-	case 2, 3:
-		m.Source, m.Destination = parts[0], parts[1]
-		if len(parts) == 2 && !path.IsAbs(parts[1]) && path.IsAbs(parts[0]) {
-			m.Source, m.Destination, parts = "", parts[0], []string{"", parts[0], parts[1]}
-		}
-		m.Type = docker.TypeVolume
-		if filepath.IsAbs(m.Source) {
-			m.Type = docker.TypeBind
-		} else {
-			m.Name, m.Source = m.Source, ""
-		}
-	default:
-		return m, errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s'", spec))
+	if slices.Contains(parts, "") || len(parts) > 3 {
+		return m, badBind(spec, "")
 	}
-	if len(parts) == 3 {
-		m.Mode = parts[2]
-		if err := m.useMode(spec); err != nil {
-			return m, err
-		}
+	switch {
+	case len(parts) == 1:
+		parts = []string{"", parts[0], ""}
+	case len(parts) == 2 && path.IsAbs(parts[0]) && !path.IsAbs(parts[1]): // an anonymous volume with options
+		parts = []string{"", parts[0], parts[1]}
+	case len(parts) == 2:
+		parts = append(parts, "")
 	}
-	return m, CheckDestination(spec, m.Destination)
+	m.Destination, m.Mode = parts[1], parts[2]
+	if filepath.IsAbs(parts[0]) {
+		m.Type, m.Source = docker.TypeBind, parts[0]
+	} else {
+		m.Name = parts[0]
+	}
+	if err := CheckDestination(spec, m.Destination); err != nil {
+		return m, err
+	}
+	return m, m.useMode(spec)
+}
+
+// badBind is a -v that cannot be meant.
+func badBind(spec, why string) error {
+	if why != "" {
+		why = ": " + why
+	}
+	return badField("invalid volume specification: '%s'%s", spec, why)
+}
+
+func badField(format string, args ...any) error {
+	return errs.Text(errs.Invalid, fmt.Sprintf(format, args...))
 }
 
 func CheckDestination(spec, destination string) error {
 	switch {
 	case !path.IsAbs(destination):
-		return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid mount config: mount path must be absolute", spec))
+		return badBind(spec, "invalid mount config: mount path must be absolute")
 	case path.Clean(destination) == "/":
-		return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid specification: destination can't be '/'", spec))
+		return badBind(spec, "invalid specification: destination can't be '/'")
 	}
 	return nil
 }
 
 // useMode reads the options of -v: ro, rw, propagation, nocopy, idmap, U, O; z and Z, which label files for SELinux, are
-// for hosts that have it.
+// for hosts that have it. Of those that exclude each other one is taken.
 func (m *Point) useMode(spec string) error {
+	var access, propagation, labels int
 	for _, o := range strings.Split(m.Mode, ",") {
 		if name, value, _ := strings.Cut(o, "="); name == "idmap" {
 			m.IDMap = IDMap(value)
@@ -108,25 +119,40 @@ func (m *Point) useMode(spec string) error {
 			continue
 		}
 		switch o {
-		case "rw", "z", "Z", "cached", "delegated", "consistent", "":
+		case "cached", "delegated", "consistent", "":
+		case "z", "Z":
+			labels++
+		case "rw":
+			access++
 		case "ro", "readonly":
 			m.RW = false
+			access++
 		case "U":
 			m.Own = true
 		case "O":
 			if m.Type != docker.TypeBind {
-				return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': O is for a folder of the host", spec))
+				return badBind(spec, "O is for a folder of the host")
 			}
 			m.Type = TypeOverlay
 		case "nocopy":
+			if m.Type != docker.TypeVolume {
+				return badBind(spec, "nocopy is for volumes")
+			}
 			m.NoCopy = true
 		case "shared", "rshared", "slave", "rslave", "private", "rprivate":
+			if m.Type != docker.TypeBind {
+				return badBind(spec, o+" is for a folder of the host")
+			}
 			m.Propagation = docker.Propagation(o)
+			propagation++
 		case "noexec", "nosuid", "nodev", "exec", "suid", "dev", "noatime":
 			m.Options = append(m.Options, o)
 		default:
-			return errs.Text(errs.Invalid, fmt.Sprintf("invalid volume specification: '%s': invalid mode: %s", spec, m.Mode))
+			return badBind(spec, "invalid mode: "+m.Mode)
 		}
+	}
+	if access > 1 || propagation > 1 || labels > 1 {
+		return badBind(spec, "invalid mode: "+m.Mode)
 	}
 	return nil
 }
@@ -145,7 +171,10 @@ func Parse(in *docker.Mount, owner Owner) (Point, error) {
 	}
 	switch in.Type {
 	case docker.TypeBind:
-		if m.Source = in.Source; !filepath.IsAbs(m.Source) {
+		if m.Source = in.Source; m.Source == "" {
+			return bad("field Source must not be empty")
+		}
+		if !filepath.IsAbs(m.Source) {
 			return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
 		}
 		if o := in.BindOptions; o != nil {
@@ -166,6 +195,12 @@ func Parse(in *docker.Mount, owner Owner) (Point, error) {
 		if o := in.VolumeOptions; o != nil {
 			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
 		}
+		switch {
+		case m.Name == "" && m.Subpath != "":
+			return bad("must not set Subpath when using anonymous volumes")
+		case m.Name == "" && in.ReadOnly:
+			return bad("must not set ReadOnly mode when using anonymous volumes")
+		}
 	case docker.TypeTmpfs:
 		if in.Source != "" {
 			return bad("field Source must not be specified")
@@ -181,7 +216,9 @@ func Parse(in *docker.Mount, owner Owner) (Point, error) {
 		}
 		m.Options = TmpfsOptions(own)
 	case docker.TypeImage:
-		m.RW, m.Source = false, in.Source
+		if m.RW, m.Source = false, in.Source; m.Source == "" {
+			return bad("field Source must not be empty")
+		}
 		if o := in.ImageOptions; o != nil {
 			m.Subpath = o.Subpath
 		}

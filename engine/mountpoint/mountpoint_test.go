@@ -16,7 +16,7 @@ import (
 func TestParseBind(t *testing.T) {
 	for spec, want := range map[string]string{
 		"/a:/b": "bind /a /b true", "/a:/b:ro": "bind /a /b false", "v:/b": "volume v /b true", "v:/b:ro,nocopy": "volume v /b false",
-		"/b": "volume  /b true", "a:b": "", "/a:/": "", "/a:/b:xx": "", "a:b:c:d": "", "rel": "",
+		"/b": "volume  /b true", "/b:ro": "volume  /b false", ":/b": "", "/a:": "", "": "", "/a:/b:": "", "/a:/b:ro,rw": "", "/a:/b:shared,slave": "", "/a:/b:nocopy": "", "v:/b:shared": "", "a:b": "", "/a:/": "", "/a:/b:xx": "", "a:b:c:d": "", "rel": "",
 	} {
 		m, err := ParseBind(spec)
 		got := ""
@@ -47,6 +47,24 @@ func TestParseMount(t *testing.T) {
 	m, err = Parse(&docker.Mount{Type: docker.TypeBind, Source: "/x", Target: "/t", ReadOnly: true, BindOptions: &docker.BindOptions{ReadOnlyNonRecursive: true, NonRecursive: true}}, Owner{IDMap: "auto", Own: true})
 	if err != nil || m.RW || !m.TopReadonly || m.IDMap != "auto" || !m.Own || strings.Join(m.Options, ",") != "bind" {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestParseFlag(t *testing.T) {
+	for _, text := range []string{"", "dst", "type=bind", "type=bind,src=/a,dst=/b,readonly=yes", "dst=/b,foo=1", "dst=/b, ro", "dst=", "dst=/b,tmpfs-size=x",
+		"type=bind,src=/a,dst=/b,volume-nocopy", "dst=/b,bind-propagation=shared", "type=tmpfs,dst=/b,image-subpath=x", "type=bind,src=/a,dst=/b,tmpfs-mode=1777",
+		"type=bind,src=/a,dst=/b,bind-recursive=x", "type=bind,src=/a,dst=/b,bind-recursive=writable", "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly", "type=tmpfs,dst=/b,tmpfs-mode=9"} {
+		if m, _, err := ParseFlag(text, ""); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%q: %+v, %v", text, m, err)
+		}
+	}
+	m, owner, err := ParseFlag("type=BIND,source=/a,target=/b,ro=1,bind-recursive=readonly,bind-propagation=rprivate,idmap=me,chown", "owner=1/2")
+	if err != nil || m.Type != docker.TypeBind || m.Source != "/a" || m.Target != "/b" || !m.ReadOnly || !m.BindOptions.ReadOnlyForceRecursive || owner != (Owner{"owner=1/2", true}) {
+		t.Errorf("%+v, %+v, %v", m, owner, err)
+	}
+	m, _, err = ParseFlag(`dst=/b,ro=false,volume-driver=local,volume-opt=type=tmpfs,"volume-opt=o=size=1m,mode=700",volume-label=a=b,volume-subpath=x`, "")
+	if v := m.VolumeOptions; err != nil || m.ReadOnly || m.Type != docker.TypeVolume || v.DriverConfig.Options["o"] != "size=1m,mode=700" || v.Labels["a"] != "b" || v.Subpath != "x" {
+		t.Errorf("%+v, %+v, %v", m, m.VolumeOptions, err)
 	}
 }
 
