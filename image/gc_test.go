@@ -96,6 +96,9 @@ func TestLayerIsCompleted(t *testing.T) {
 		func() error { return os.WriteFile(filepath.Join(dir, layerFile), nil, 0o600) },
 		func() error { return os.Remove(filepath.Join(dir, layerFile)) },
 		func() error { return os.RemoveAll(filepath.Join(dir, "fs")) },
+		func() error { // what a power cut leaves of a layer whose files nobody has synced
+			return errors.Join(os.Truncate(filepath.Join(dir, layerFile), 0), os.Truncate(filepath.Join(dir, "fs/file"), 0))
+		},
 	} {
 		if err := damage(); err != nil {
 			t.Fatal(err)

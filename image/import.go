@@ -190,7 +190,7 @@ func (s *Store) stage() (string, error) {
 const layerFile = "layer.json"
 
 // keepTree gives a staged tree its name. Another process may have been quicker with the same layer: then there is
-// nothing to do, but what is missing beside it, or cannot be read, is replaced.
+// nothing to do, unless what is there is not whole.
 func (s *Store) keepTree(stage string, l *Layer) error {
 	if err := atomicfile.WriteJSON(filepath.Join(stage, layerFile), l, atomicfile.Fast); err != nil {
 		return errs.Wrap("unpack layer", err)
@@ -207,18 +207,7 @@ func (s *Store) keepTree(stage string, l *Layer) error {
 	target := s.layerDir(l.DiffID)
 	err = os.Rename(stage, target)
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
-		if _, whole := s.LayerOf(l.DiffID); !whole {
-			err = os.Rename(filepath.Join(stage, layerFile), filepath.Join(target, layerFile))
-		} else {
-			err = nil
-		}
-		if _, missing := os.Lstat(filepath.Join(target, "fs")); err == nil && missing != nil {
-			err = os.Rename(filepath.Join(stage, "fs"), filepath.Join(target, "fs"))
-		}
-		if err == nil {
-			err = atomicfile.SyncDir(target)
-		}
-		return errs.Wrap("unpack layer", err)
+		return errs.Wrap("unpack layer", s.completeTree(stage, target, l))
 	}
 	if err == nil {
 		err = atomicfile.SyncDir(filepath.Dir(target))
@@ -226,26 +215,59 @@ func (s *Store) keepTree(stage string, l *Layer) error {
 	return errs.Wrap("unpack layer", err)
 }
 
+// completeTree makes a layer's folder, which is there already, what a stage is. It is only looked at closely when its
+// blob or what is written down of it was missing: a tree beside that may be damaged, too.
+func (s *Store) completeTree(stage, target string, l *Layer) error {
+	fresh, tree := filepath.Join(stage, "fs"), filepath.Join(target, "fs")
+	_, missing := os.Lstat(tree)
+	if _, known := s.LayerOf(l.DiffID); known && missing == nil {
+		return nil
+	}
+	if missing != nil {
+		if err := os.Rename(fresh, tree); err != nil {
+			return err
+		}
+	} else if changes, err := layer.Compare(fresh, tree); err != nil || len(changes) > 0 {
+		if err := unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, tree, unix.RENAME_EXCHANGE); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(filepath.Join(stage, layerFile), filepath.Join(target, layerFile)); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(target)
+}
+
 // unpackBlob makes a layer's tree again, of its blob.
 func (s *Store) unpackBlob(l *Layer) error {
-	f, err := s.blobs.Open(l.Blob)
+	stage, err := s.stageBlob(l)
+	if stage != "" {
+		defer os.RemoveAll(stage)
+	}
 	if err != nil {
 		return err
-	}
-	defer f.Close()
-	stage, err := s.stage()
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(stage)
-	got, err := unpack(f, filepath.Join(stage, "fs"))
-	if err != nil {
-		return errs.Wrap("unpack layer "+string(l.DiffID), err)
-	}
-	if got.DiffID != l.DiffID {
-		return errs.New(errs.Internal, "unpack layer "+string(l.DiffID), fmt.Errorf("its content has the digest %s", got.DiffID))
 	}
 	return s.keepTree(stage, l)
+}
+
+// stageBlob unpacks a layer's blob into a stage, which the caller removes, also after an error.
+func (s *Store) stageBlob(l *Layer) (stage string, err error) {
+	f, err := s.blobs.Open(l.Blob)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if stage, err = s.stage(); err != nil {
+		return stage, err
+	}
+	got, err := unpack(f, filepath.Join(stage, "fs"))
+	if err != nil {
+		return stage, errs.Wrap("unpack layer "+string(l.DiffID), err)
+	}
+	if got.DiffID != l.DiffID {
+		return stage, errs.New(errs.Internal, "unpack layer "+string(l.DiffID), fmt.Errorf("its content has the digest %s", got.DiffID))
+	}
+	return stage, nil
 }
 
 // DefaultName is the image that the program carries.
