@@ -24,16 +24,16 @@ func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 }
 
 // progress prints what becomes of each layer, a line each.
-func progress(w io.Writer, quiet bool) func(part, state string) {
+func progress(w io.Writer, quiet bool) func(engine.Progress) {
 	if quiet {
 		return nil
 	}
 	var mu sync.Mutex
-	return func(part, state string) {
+	return func(p engine.Progress) {
 		mu.Lock()
 		defer mu.Unlock()
-		if state != "Downloading" && state != "Preparing" {
-			fmt.Fprintf(w, "%s: %s\n", part, state)
+		if p.Total == 0 && p.State != "Preparing" {
+			fmt.Fprintf(w, "%s: %s\n", p.Part, p.State)
 		}
 	}
 }

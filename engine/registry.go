@@ -13,7 +13,10 @@ import (
 )
 
 // TransferOptions of [Engine.Pull] and [Engine.Push].
-type TransferOptions = registry.Options
+type (
+	TransferOptions = registry.Options
+	Progress        = registry.Progress
+)
 
 // Pulled is what a pull brought.
 type Pulled struct {

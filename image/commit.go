@@ -50,7 +50,7 @@ func (s *Store) Commit(base *Image, upper string, o CommitOptions) (*Image, erro
 		err := layer.Pack(z, upper, layer.PackOptions{Upper: true})
 		w.CloseWithError(errors.Join(err, z.Close()))
 	}()
-	l, err := s.addLayer(r, "")
+	l, err := s.AddLayer(r, "", "")
 	r.Close()
 	if err != nil {
 		return nil, errs.Wrap("commit", err)

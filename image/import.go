@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/image/busybox"
+	"github.com/berth-containers/berth/image/content"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
@@ -66,7 +67,7 @@ func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
 		return nil, err
 	}
 	defer lock.Unlock()
-	l, err := s.addLayer(r, "")
+	l, err := s.AddLayer(r, "", "")
 	if err != nil {
 		return nil, errs.Wrap("import image", err)
 	}
@@ -112,22 +113,37 @@ func (s *Store) assemble(cfg *dockerspec.DockerOCIImage, layers []Layer, created
 	return img, s.setRef(r, img.ID)
 }
 
-// addLayer stores a layer and unpacks it in one pass: stream → blob and decompression → tree. want is the digest that
-// the blob must have, or "".
-func (s *Store) addLayer(r io.Reader, want digest.Digest) (*Layer, error) {
+// AddLayer stores a layer and unpacks it in one pass: stream → blob and decompression → tree. want and diffID are the
+// digests that the blob and its archive must have, or "".
+func (s *Store) AddLayer(r io.Reader, want, diffID digest.Digest) (*Layer, error) {
 	blob, err := s.blobs.Writer()
 	if err != nil {
 		return nil, err
 	}
 	defer blob.Abort()
+	return s.unpackInto(blob, io.TeeReader(r, blob), want, diffID)
+}
+
+// ContinueLayer is AddLayer of a blob that was begun: what is there of it is read, then r is, from there on. On an error
+// the blob is still open.
+func (s *Store) ContinueLayer(blob *content.Writer, r io.Reader, want, diffID digest.Digest) (*Layer, error) {
+	return s.unpackInto(blob, io.MultiReader(blob.Replay(), io.TeeReader(r, blob)), want, diffID)
+}
+
+// unpackInto makes the tree of a layer whose bytes, as they are read, become a blob. Nothing has a name before both
+// digests are right; "" is any.
+func (s *Store) unpackInto(blob *content.Writer, r io.Reader, want, diffID digest.Digest) (*Layer, error) {
 	stage, err := s.stage()
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(stage)
-	l, err := unpack(io.TeeReader(r, blob), filepath.Join(stage, "fs"))
+	l, err := unpack(r, filepath.Join(stage, "fs"))
 	if err != nil {
 		return nil, err
+	}
+	if diffID != "" && l.DiffID != diffID {
+		return nil, errs.New(errs.Invalid, "store layer "+string(want), fmt.Errorf("its content has the digest %s, the configuration says %s", l.DiffID, diffID))
 	}
 	l.Length = blob.Size()
 	if l.Blob, err = blob.Commit(want); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -385,18 +384,6 @@ func marshal(v any) []byte {
 		return nil
 	}
 	return b
-}
-
-// AddLayer stores and unpacks a layer, whose blob and archive must have these digests.
-func (s *Store) AddLayer(r io.Reader, blob, diffID digest.Digest) (*Layer, error) {
-	l, err := s.addLayer(r, blob)
-	if err != nil {
-		return nil, err
-	}
-	if l.DiffID != diffID {
-		return nil, errs.New(errs.Invalid, "store layer "+string(blob), fmt.Errorf("its content has the digest %s, the configuration says %s", l.DiffID, diffID))
-	}
-	return l, nil
 }
 
 // AddImage records an image whose layers are in the store.

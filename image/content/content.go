@@ -1,3 +1,5 @@
+//go:build linux
+
 package content
 
 import (
@@ -16,6 +18,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/flock"
 )
 
 // Store is the folder of all blobs.
@@ -122,22 +125,28 @@ func (s *Store) List() ([]digest.Digest, error) {
 
 // Writer writes one blob.
 type Writer struct {
-	s    *Store
-	f    *os.File
-	hash hash.Hash
-	size int64
+	s     *Store
+	f     *os.File
+	hash  hash.Hash
+	size  int64
+	lock  *flock.Lock // of the digest, when it was known from the begin
+	prior int64
 }
 
-// Writer begins a blob.
-func (s *Store) Writer() (*Writer, error) {
-	ingest := filepath.Join(s.root, "ingest")
-	err := os.MkdirAll(ingest, 0o700)
+func (s *Store) makeFolders() error {
+	err := os.MkdirAll(filepath.Join(s.root, "ingest"), 0o700)
 	if err == nil {
 		err = os.MkdirAll(filepath.Join(s.root, "blobs", "sha256"), 0o700)
 	}
+	return err
+}
+
+// Writer begins a blob whose digest is not known.
+func (s *Store) Writer() (*Writer, error) {
 	var f *os.File
+	err := s.makeFolders()
 	if err == nil {
-		f, err = os.CreateTemp(ingest, "blob-")
+		f, err = os.CreateTemp(filepath.Join(s.root, "ingest"), "blob-")
 	}
 	if err != nil {
 		return nil, errs.Wrap("write blob", err)

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -57,22 +57,84 @@ func insecure(host string) bool {
 	return slices.Contains(list, host)
 }
 
-// options are those of all calls to a registry.
-func options(ctx context.Context, host string, p *v1.Platform) ([]remote.Option, error) {
-	t, err := transportFor(host)
+// client speaks to one registry about one repository.
+type client struct {
+	patience
+	repo      name.Repository
+	transport *transport.Wrapper // authenticates
+}
+
+// connect shakes hands with the registry of a repository. more are scopes beside that of reading it.
+func connect(ctx context.Context, repo name.Repository, more ...string) (*client, error) {
+	t, err := transportFor(repo.RegistryStr())
 	if err != nil {
 		return nil, err
 	}
-	out := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("berth/" + version.String()), remote.WithTransport(t)}
-	if p != nil {
-		out = append(out, remote.WithPlatform(*p))
+	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, repo)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "read credentials", err)
 	}
-	return out, nil
+	agent := transport.NewUserAgent(&patient{usual, t}, "berth/"+version.String())
+	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, agent, append([]string{repo.Scope(transport.PullScope)}, more...))
+	if err != nil {
+		return nil, err
+	}
+	return &client{usual, repo, authenticated.(*transport.Wrapper)}, nil
+}
+
+// get asks for something of the repository: its manifests or blobs.
+func (c *client) get(ctx context.Context, kind, id string, header http.Header) (*http.Response, error) {
+	url := c.repo.Scheme() + "://" + c.repo.RegistryStr() + "/v2/" + c.repo.RepositoryStr() + "/" + kind + "/" + id
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = header
+	return (&http.Client{Transport: c.transport}).Do(req)
+}
+
+// options let go-containerregistry speak as this client does.
+func (c *client) options(ctx context.Context) []remote.Option {
+	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(c.transport)}
+}
+
+// small reads an answer whole, of at most max bytes, and begins anew when the connection breaks.
+func (c *client) small(ctx context.Context, kind, id, accept string, max int64) (body []byte, contentType string, err error) {
+	for n := 1; ; n++ {
+		body, contentType, err = c.smallOnce(ctx, kind, id, accept, max)
+		if !passing(err) || n == c.tries || ctx.Err() != nil {
+			return body, contentType, err
+		}
+		if err := c.wait(ctx, n, 0); err != nil {
+			return nil, "", err
+		}
+	}
+}
+
+func (c *client) smallOnce(ctx context.Context, kind, id, accept string, max int64) ([]byte, string, error) {
+	header := http.Header{}
+	if accept != "" {
+		header.Set("Accept", accept)
+	}
+	resp, err := c.get(ctx, kind, id, header)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+		return nil, "", err
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
+	if err == nil && int64(len(b)) > max {
+		err = lie("it has more than %d bytes", max)
+	}
+	return b, resp.Header.Get("Content-Type"), err
 }
 
 // transportFor trusts what was put into certs.d for a registry, besides the system's authorities.
 func transportFor(host string) (http.RoundTripper, error) {
 	t := remote.DefaultTransport.(*http.Transport).Clone()
+	t.DisableCompression = true // lengths and digests are those of what is sent
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure(host)}
 	for _, folder := range configFolders {
 		dir := filepath.Join(folder, host)
@@ -136,7 +198,10 @@ func explain(what string, err error) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return errs.New(errs.Permission, what, err).WithHint("berth login")
 	case http.StatusNotFound:
-		return errs.New(errs.NotFound, what, errors.New("manifest unknown: the registry has no such image"))
+		if strings.Contains(answer.Request.URL.Path, "/manifests/") {
+			err = errors.New("manifest unknown: the registry has no such image")
+		}
+		return errs.New(errs.NotFound, what, err)
 	}
 	return errs.New(errs.Unavailable, what, err)
 }

@@ -2,8 +2,11 @@
 // transport and authentication.
 //
 // A pull is one pass for each layer, several at once: download, check, decompress, unpack. What the store has already is
-// not fetched. Nothing has a name before all of it is there, so a pull that fails or is killed leaves nothing that
-// counts, and the next collection of garbage takes it away.
+// not fetched, and of two pulls that want the same layer, in whatever processes, one fetches it and the other waits.
+// Nothing has a name before all of it is there. What came of a layer before a connection broke, the registry went away or
+// the process was killed is in ingest/, and the next pull asks for the rest of it (blob.go), until a collection of garbage
+// takes it away. What passes is tried anew (patience.go); a registry that contradicts itself is refused, and nothing of
+// what it said is kept.
 //
 // Credentials are those of docker and podman: ~/.docker/config.json with its credential helpers, and auth.json. Own
 // authorities lie in /etc/docker/certs.d/HOST and /etc/containers/certs.d/HOST. A registry is spoken to without TLS only

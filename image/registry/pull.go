@@ -4,32 +4,39 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"runtime"
 	"strings"
 	"sync"
 
-	"github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berth-containers/berth/image"
+	"github.com/berth-containers/berth/image/content"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
 // Options of Pull and Push.
 type Options struct {
-	Platform string                   // os/arch[/variant]; "" is this host's
-	Progress func(part, state string) // what becomes of each part; may be called by several at once; nil: nobody looks
+	Platform string         // os/arch[/variant]; "" is this host's
+	Progress func(Progress) // what becomes of each part; may be called by several at once; nil: nobody looks
 }
 
-func (o *Options) tell(part, state string) {
+// Progress is what becomes of a part of a transfer.
+type Progress struct {
+	Part  string // 12 digits of its digest
+	State string // in Docker's words
+	Done  int64  // bytes, in the states Downloading and Pushing
+	Total int64
+}
+
+func (o *Options) tell(part, state string) { o.count(part, state, 0, 0) }
+
+func (o *Options) count(part, state string, done, total int64) {
 	if o.Progress != nil {
-		o.Progress(part, state)
+		o.Progress(Progress{part, state, done, total})
 	}
 }
 
@@ -47,59 +54,26 @@ func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *ima
 	}
 	platform := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if o.Platform != "" {
-		p, err := v1.ParsePlatform(o.Platform)
-		if err != nil {
-			return nil, "", errs.New(errs.Invalid, "", err)
+		if platform, err = parsePlatform(o.Platform); err != nil {
+			return nil, "", err
 		}
-		platform = *p
 	}
-	opts, err := options(ctx, r.Domain, &platform)
-	if err != nil {
-		return nil, "", err
+	var f *found
+	c, err := connect(ctx, ref.Context())
+	if err == nil {
+		f, err = c.find(ctx, ref.Identifier(), platform)
 	}
-	descriptor, err := remote.Get(ref, opts...)
-	if err != nil {
-		return nil, "", explain("pull "+r.Familiar(), err)
+	if err == nil {
+		img, err = c.fetch(ctx, s, f, &o)
 	}
-	if descriptor.MediaType == types.DockerManifestSchema1 || descriptor.MediaType == types.DockerManifestSchema1Signed {
-		return nil, "", errs.New(errs.Unsupported, "pull "+r.Familiar(), errors.New("its manifest has Docker's schema 1, which is deprecated and cannot be checked"))
-	}
-	from, err := descriptor.Image()
 	if err != nil {
 		return nil, "", explain("pull "+r.Familiar(), err)
 	}
-	img, err = fetch(ctx, s, from, &o)
-	if err != nil {
-		return nil, "", explain("pull "+r.Familiar(), err)
-	}
-	return img, descriptor.Digest.String(), s.NamePulled(r, descriptor.Digest.String(), img)
+	return img, string(f.name), s.NamePulled(r, string(f.name), img)
 }
 
-// fetch brings an image into the store.
-func fetch(ctx context.Context, s *image.Store, from v1.Image, o *Options) (*image.Image, error) {
-	manifest, err := from.RawManifest()
-	if err != nil {
-		return nil, err
-	}
-	config, err := from.RawConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	var c struct {
-		RootFS struct {
-			DiffIDs []digest.Digest `json:"diff_ids"`
-		} `json:"rootfs"`
-	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, errs.New(errs.Invalid, "read configuration", err)
-	}
-	layers, err := from.Layers()
-	if err != nil {
-		return nil, err
-	}
-	if len(layers) != len(c.RootFS.DiffIDs) {
-		return nil, errs.New(errs.Invalid, "", fmt.Errorf("%d layers, and the configuration has %d", len(layers), len(c.RootFS.DiffIDs)))
-	}
+// fetch brings an image into the store. The first layer that fails ends the others.
+func (c *client) fetch(ctx context.Context, s *image.Store, f *found, o *Options) (*image.Image, error) {
 	lock, err := s.Writing()
 	if err != nil {
 		return nil, err
@@ -107,17 +81,20 @@ func fetch(ctx context.Context, s *image.Store, from v1.Image, o *Options) (*ima
 	defer lock.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	added := make([]image.Layer, len(layers))
+	added := make([]image.Layer, len(f.diffIDs))
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
-	for i, l := range layers {
+	for i, d := range f.manifest.Layers {
+		if d.Digest.Validate() == nil {
+			o.tell(part(d), "Pulling fs layer")
+		}
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			if ctx.Err() != nil {
 				return
 			}
-			got, err := fetchLayer(s, l, c.RootFS.DiffIDs[i], o)
+			got, err := c.fetchLayer(ctx, s, d, f.diffIDs[i], o)
 			if err != nil {
 				cancel(err)
 				return
@@ -126,42 +103,88 @@ func fetch(ctx context.Context, s *image.Store, from v1.Image, o *Options) (*ima
 		})
 	}
 	wg.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	return s.AddImage(manifest, config, added)
+	return s.AddImage(f.manifest.body, f.config, added)
 }
 
-func fetchLayer(s *image.Store, l v1.Layer, diffID digest.Digest, o *Options) (*image.Layer, error) {
-	d, err := l.Digest()
+func part(d v1.Descriptor) string { return d.Digest.Encoded()[:12] }
+
+// fetchLayer brings a layer into the store. Who else fetches it, in whatever process, is waited for.
+func (c *client) fetchLayer(ctx context.Context, s *image.Store, d v1.Descriptor, diffID digest.Digest, o *Options) (*image.Layer, error) {
+	if err := errors.Join(content.Check(d.Digest), content.Check(diffID)); err != nil {
+		return nil, err
+	}
+	if strings.Contains(d.MediaType, ".foreign.") || strings.Contains(d.MediaType, ".nondistributable.") {
+		return nil, errs.New(errs.Unsupported, "pull layer "+part(d), errors.New("it is a foreign layer, which registries do not hand out"))
+	}
+	blob, err := s.Blobs().Continue(ctx, d.Digest, func() { o.tell(part(d), "Waiting") })
 	if err != nil {
 		return nil, err
 	}
-	kind, err := l.MediaType()
-	if err != nil {
-		return nil, err
-	}
-	part := d.Hex[:12]
-	if !kind.IsDistributable() {
-		return nil, errs.New(errs.Unsupported, "pull layer "+part, errors.New("it is a foreign layer, which registries do not hand out"))
-	}
-	if have, ok := s.LayerOf(diffID); ok && have.Blob == digest.Digest(d.String()) {
-		o.tell(part, "Already exists")
+	defer blob.Suspend()
+	if have := present(s, d, diffID); have != nil {
+		blob.Abort()
+		o.tell(part(d), "Already exists")
 		return have, nil
 	}
-	o.tell(part, "Downloading")
-	in, err := l.Compressed()
+	if blob.Prior() > d.Size {
+		if err := blob.Restart(); err != nil {
+			return nil, err
+		}
+	}
+	added, err := c.download(ctx, s, blob, d, diffID, o)
 	if err != nil {
-		return nil, err
+		return nil, errs.Wrap("pull layer "+part(d), err)
 	}
-	defer in.Close()
-	added, err := s.AddLayer(in, digest.Digest(d.String()), diffID)
-	if err != nil {
-		return nil, err
+	if strings.HasPrefix(d.MediaType, "application/vnd.docker.") || strings.HasPrefix(d.MediaType, "application/vnd.oci.") {
+		added.Type = d.MediaType // as its manifest says
 	}
-	if k := string(kind); strings.HasPrefix(k, "application/vnd.docker.") || strings.HasPrefix(k, "application/vnd.oci.") {
-		added.Type = k // as its manifest says
-	}
-	o.tell(part, "Pull complete")
+	o.tell(part(d), "Pull complete")
 	return added, nil
+}
+
+// present finds a layer in the store; its tree, if only that is missing, is made again.
+func present(s *image.Store, d v1.Descriptor, diffID digest.Digest) *image.Layer {
+	if have, ok := s.LayerOf(diffID); ok && have.Blob == d.Digest {
+		return have
+	}
+	f, err := s.Blobs().Open(d.Digest)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	added, err := s.AddLayer(f, d.Digest, diffID)
+	if err != nil {
+		return nil // it is fetched anew
+	}
+	return added
+}
+
+// download fetches what is missing of a layer. What came is kept for the next pull, unless it is wrong.
+func (c *client) download(ctx context.Context, s *image.Store, blob *content.Writer, d v1.Descriptor, diffID digest.Digest, o *Options) (*image.Layer, error) {
+	for again := false; ; again = true {
+		in := &stream{ctx: ctx, from: c, blob: d, at: blob.Prior(), tell: func(at int64) { o.count(part(d), "Downloading", at, d.Size) }}
+		in.rejoined = in.at > 0
+		added, err := s.ContinueLayer(blob, in, d.Digest, diffID)
+		in.Close()
+		if err == nil {
+			return added, nil
+		}
+		if in.broken() {
+			return nil, in.ended
+		}
+		if in.ended != nil {
+			err = in.ended
+		}
+		if again || !in.rejoined || !errs.Is(err, errs.Invalid) {
+			blob.Abort()
+			return nil, err
+		}
+		// Parts that came at different times do not fit together, or the disk has damaged the first one.
+		if err := blob.Restart(); err != nil {
+			return nil, err
+		}
+	}
 }

@@ -6,10 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
+	"sync"
 
-	"github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
@@ -34,37 +38,98 @@ func Push(ctx context.Context, s *image.Store, what string, o Options) (string, 
 	if err != nil {
 		return "", err
 	}
-	stored, err := open(s, img)
+	stored, err := open(s, img, &o)
 	if err != nil {
 		return "", err
 	}
-	opts, err := options(ctx, r.Domain, nil)
+	sources, err := mountable(s, ref, img)
 	if err != nil {
 		return "", err
+	}
+	scopes := []string{ref.Context().Scope(transport.PushScope)}
+	for _, from := range sources {
+		scopes = append(scopes, from.Scope(transport.PullScope))
 	}
 	for _, l := range img.Layers {
-		o.tell(string(l.Blob)[7:19], "Preparing")
+		o.tell(l.Blob.Encoded()[:12], "Preparing")
 	}
-	if err := remote.Write(ref, stored, opts...); err != nil {
+	c, err := connect(ctx, ref.Context(), scopes...)
+	if err == nil {
+		err = remote.Write(ref, &mounting{stored, sources}, c.options(ctx)...)
+	}
+	if err != nil {
 		return "", explain("push "+r.Familiar(), err)
 	}
 	for _, l := range img.Layers {
-		o.tell(string(l.Blob)[7:19], "Pushed")
+		stored.core.sayPushed(l.Blob)
 	}
-	return img.Manifest, nil
+	return img.Manifest, s.NamePulled(r, img.Manifest, img)
 }
 
-// stored is an image of the store, as go-containerregistry takes it.
+// mountable finds, for layers of an image, other repositories of the same registry that have them, so that the registry
+// takes them from there (distribution-spec, "Mounting a blob from another repository").
+func mountable(s *image.Store, to name.Reference, img *image.Image) (map[digest.Digest]name.Reference, error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	out := map[digest.Digest]name.Reference{}
+	for _, other := range list {
+		for _, full := range other.Digests { // what has one was there
+			r, err := reference.Parse(full)
+			if err != nil {
+				continue
+			}
+			from, err := parse(r)
+			if err != nil || from.Context().RegistryStr() != to.Context().RegistryStr() || from.Context().String() == to.Context().String() {
+				continue
+			}
+			for _, l := range other.Layers {
+				if slices.ContainsFunc(img.Layers, func(mine image.Layer) bool { return mine.Blob == l.Blob }) {
+					out[l.Blob] = from
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// mounting is an image of which some layers are in other repositories.
+type mounting struct {
+	*stored
+	from map[digest.Digest]name.Reference
+}
+
+// Layers is v1.Image's.
+func (m *mounting) Layers() ([]v1.Layer, error) {
+	list, err := m.Image.Layers()
+	for i, l := range list {
+		if h, err := l.Digest(); err == nil && m.from[digest.Digest(h.String())] != nil {
+			list[i] = &remote.MountableLayer{Layer: l, Reference: m.from[digest.Digest(h.String())]}
+		}
+	}
+	return list, err
+}
+
+// stored is an image of the store as go-containerregistry takes it.
 type stored struct {
+	v1.Image
+	core *core
+}
+
+// core is what it is made of.
+type core struct {
 	s        *image.Store
+	o        *Options
+	sent     sync.Map // digests of layers that were not there
 	manifest []byte
 	config   []byte
 	kind     types.MediaType
 	layers   map[digest.Digest]v1.Descriptor
 }
 
-func open(s *image.Store, img *image.Image) (v1.Image, error) {
-	o := &stored{s: s, layers: map[digest.Digest]v1.Descriptor{}}
+func open(s *image.Store, img *image.Image, options *Options) (*stored, error) {
+	o := &core{s: s, o: options, layers: map[digest.Digest]v1.Descriptor{}}
 	var err error
 	if o.manifest, err = s.Blobs().Read(digest.Digest(img.Manifest), largestJSON); err != nil {
 		return nil, err
@@ -82,24 +147,34 @@ func open(s *image.Store, img *image.Image) (v1.Image, error) {
 	for _, l := range m.Layers {
 		o.layers[digest.Digest(l.Digest.String())] = l
 	}
-	return partial.CompressedToImage(o)
+	whole, err := partial.CompressedToImage(o)
+	return &stored{whole, o}, err
 }
 
 // RawConfigFile, MediaType, RawManifest and LayerByDigest are those of partial.CompressedImageCore.
-func (o *stored) RawConfigFile() ([]byte, error)      { return o.config, nil }
-func (o *stored) MediaType() (types.MediaType, error) { return o.kind, nil }
-func (o *stored) RawManifest() ([]byte, error)        { return o.manifest, nil }
-func (o *stored) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
+func (o *core) RawConfigFile() ([]byte, error)      { return o.config, nil }
+func (o *core) MediaType() (types.MediaType, error) { return o.kind, nil }
+func (o *core) RawManifest() ([]byte, error)        { return o.manifest, nil }
+func (o *core) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
 	d, ok := o.layers[digest.Digest(h.String())]
 	if !ok {
 		return nil, errs.Text(errs.NotFound, "the image has no layer "+h.String())
 	}
-	return &blob{o.s, d}, nil
+	return &blob{o, d}, nil
+}
+
+// sayPushed tells what became of a layer.
+func (o *core) sayPushed(d digest.Digest) {
+	state := "Layer already exists"
+	if _, sent := o.sent.Load(d); sent {
+		state = "Pushed"
+	}
+	o.o.tell(d.Encoded()[:12], state)
 }
 
 // blob is a layer of the store.
 type blob struct {
-	s *image.Store
+	c *core
 	d v1.Descriptor
 }
 
@@ -107,5 +182,25 @@ func (b *blob) Digest() (v1.Hash, error)            { return b.d.Digest, nil }
 func (b *blob) Size() (int64, error)                { return b.d.Size, nil }
 func (b *blob) MediaType() (types.MediaType, error) { return b.d.MediaType, nil }
 func (b *blob) Compressed() (io.ReadCloser, error) {
-	return b.s.Blobs().Open(digest.Digest(b.d.Digest.String()))
+	d := digest.Digest(b.d.Digest.String())
+	f, err := b.c.s.Blobs().Open(d)
+	if err != nil {
+		return nil, err
+	}
+	b.c.sent.Store(d, true)
+	return &counted{f, func(at int64) { b.c.o.count(d.Encoded()[:12], "Pushing", at, b.d.Size) }, 0}, nil
+}
+
+// counted tells how much of a file was read.
+type counted struct {
+	io.ReadCloser
+	tell func(at int64)
+	at   int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.at += int64(n)
+	c.tell(c.at)
+	return n, err
 }

@@ -21,11 +21,11 @@ func Tags(ctx context.Context, repository string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts, err := options(ctx, r.Domain, nil)
-	if err != nil {
-		return nil, err
+	var tags []string
+	c, err := connect(ctx, ref.Context())
+	if err == nil {
+		tags, err = remote.List(ref.Context(), c.options(ctx)...)
 	}
-	tags, err := remote.List(ref.Context(), opts...)
 	return tags, explain("list tags of "+r.Name(), err)
 }
 
@@ -39,11 +39,11 @@ func Digest(ctx context.Context, what string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	opts, err := options(ctx, r.Domain, nil)
-	if err != nil {
-		return "", err
+	d := ""
+	c, err := connect(ctx, ref.Context())
+	if err == nil {
+		d, err = head(ref, c.options(ctx))
 	}
-	d, err := head(ref, opts)
 	return d, explain("look up "+r.Familiar(), err)
 }
 
