@@ -4,9 +4,11 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -110,25 +112,52 @@ func newHistory(a *app) *cobra.Command {
 	return cmd
 }
 
-// output opens what save and export write to. A terminal is no place for an archive.
-func (a *app) output(file string) (io.WriteCloser, error) {
-	if file != "" {
-		f, err := os.Create(file)
-		if err != nil {
-			return nil, errs.New(errs.Invalid, "", err)
-		}
-		return f, nil
-	}
-	if f, ok := a.out.(*os.File); ok && tty.IsTerminal(f) {
-		return nil, errs.Text(errs.Invalid, "cowardly refusing to save to a terminal. Use the -o flag or redirect")
-	}
-	return struct {
-		io.Writer
-		io.Closer
-	}{a.out, io.NopCloser(nil)}, nil
+// output is where an archive goes; done keeps it, or with an error leaves everything as it was.
+type output struct {
+	io.Writer
+	done func(err error) error
 }
 
-// writeTo writes an archive to a file or standard output; a file that is not whole is removed.
+// output opens what save and export write to: a file appears, or is replaced, when it is whole. A terminal is no place for
+// an archive, nor is a device.
+func (a *app) output(file string) (output, error) {
+	if file == "" {
+		if f, ok := a.out.(*os.File); ok && tty.IsTerminal(f) {
+			return output{}, errs.Text(errs.Invalid, "cowardly refusing to save to a terminal. Use the -o flag or redirect")
+		}
+		return output{a.out, func(err error) error { return err }}, nil
+	}
+	fi, err := os.Stat(file)
+	switch {
+	case err == nil && fi.Mode()&os.ModeDevice != 0:
+		return output{}, invalid("invalid output path: %q must be a directory or a regular file: got a device", file)
+	case err == nil && !fi.Mode().IsRegular():
+		f, err := os.OpenFile(file, os.O_WRONLY, 0) // a pipe; of a folder it is an error
+		if err != nil {
+			return output{}, errs.New(errs.Invalid, "", err)
+		}
+		return output{f, func(err error) error { return errors.Join(err, f.Close()) }}, nil
+	case err == nil:
+		if file, err = filepath.EvalSymlinks(file); err != nil {
+			return output{}, errs.New(errs.Invalid, "", err)
+		}
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), ".berth-")
+	if err != nil {
+		return output{}, errs.New(errs.Invalid, "invalid output path "+file, err)
+	}
+	return output{f, func(err error) error {
+		if err = errors.Join(err, f.Close()); err == nil {
+			err = os.Rename(f.Name(), file)
+		}
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+		return err
+	}}, nil
+}
+
+// writeTo writes an archive to a file or standard output.
 func (a *app) writeTo(file string, write func(w io.Writer) error) error {
 	out, err := a.output(file)
 	if err != nil {
@@ -138,13 +167,7 @@ func (a *app) writeTo(file string, write func(w io.Writer) error) error {
 	if err = write(buffered); err == nil {
 		err = buffered.Flush()
 	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil && file != "" {
-		_ = os.Remove(file)
-	}
-	return err
+	return out.done(err)
 }
 
 func newSave(a *app) *cobra.Command {
