@@ -3,101 +3,17 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"sort"
 	"strings"
-	"time"
 
-	"github.com/docker/go-units"
-	docker "github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
+	"github.com/berth-containers/berth/cli/row"
 	"github.com/berth-containers/berth/engine"
 )
-
-// containerRow is a line of `ps`, with the fields that Docker's templates have.
-type containerRow struct {
-	Command, CreatedAt, Health, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, Ports, RunningFor, Size, State, Status string
-
-	labels map[string]string
-	reason func() string // looked up when it is asked for
-}
-
-// Reason says in a few words why the last run ended, which is not in Docker's output.
-func (r containerRow) Reason() string { return r.reason() }
-
-// Label is the value of one label.
-func (r containerRow) Label(name string) string { return r.labels[name] }
-
-func newContainerRow(s *docker.Summary, noTrunc bool) containerRow {
-	r := containerRow{ID: s.ID, Image: s.Image, Command: fmt.Sprintf("%q", s.Command), State: string(s.State), Status: s.Status, labels: s.Labels}
-	created := time.Unix(s.Created, 0)
-	r.CreatedAt, r.RunningFor = created.Format("2006-01-02 15:04:05 -0700 MST"), units.HumanDuration(time.Since(created))+" ago"
-	if !noTrunc {
-		r.ID = shortID(s.ID)
-		if command := []rune(s.Command); len(command) > 20 {
-			r.Command = fmt.Sprintf("%q", string(command[:19])+"…")
-		}
-		r.Image = strings.TrimPrefix(strings.TrimPrefix(s.Image, "docker.io/library/"), "docker.io/")
-		if strings.HasPrefix(r.Image, "sha256:") {
-			r.Image = shortID(r.Image)
-		}
-	}
-	var names []string
-	for _, n := range s.Names {
-		names = append(names, strings.TrimPrefix(n, "/"))
-	}
-	r.Names = strings.Join(names, ",")
-	var labels, mounts []string
-	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
-		labels = append(labels, k+"="+s.Labels[k])
-	}
-	r.Labels = strings.Join(labels, ",")
-	volumes := 0
-	for _, m := range s.Mounts {
-		name := m.Source
-		if m.Name != "" {
-			name = m.Name
-			volumes++
-		}
-		if r := []rune(name); !noTrunc && len(r) > 15 {
-			name = string(r[:14]) + "…"
-		}
-		mounts = append(mounts, name)
-	}
-	r.Mounts, r.LocalVolumes = strings.Join(mounts, ","), fmt.Sprint(volumes)
-	r.Networks = strings.Join(slices.Sorted(maps.Keys(s.NetworkSettings.Networks)), ",")
-	r.Ports = portsText(s.Ports)
-	r.Size = humanSize(s.SizeRw)
-	if s.SizeRootFs > 0 {
-		r.Size = fmt.Sprintf("%s (virtual %s)", humanSize(s.SizeRw), humanSize(s.SizeRootFs))
-	}
-	if s.Health != nil {
-		r.Health = string(s.Health.Status)
-	}
-	return r
-}
-
-// portsText is the column PORTS: 0.0.0.0:8080->80/tcp.
-func portsText(ports []docker.PortSummary) string {
-	var out []string
-	for _, p := range ports {
-		text := fmt.Sprintf("%d/%s", p.PrivatePort, p.Type)
-		if p.PublicPort > 0 {
-			ip := p.IP
-			if !ip.IsValid() {
-				ip = netip.IPv4Unspecified()
-			}
-			text = fmt.Sprintf("%s->%s", netip.AddrPortFrom(ip, p.PublicPort), text)
-		}
-		out = append(out, text)
-	}
-	sort.Strings(out)
-	return strings.Join(slices.Compact(out), ", ")
-}
 
 func containerTable(size bool) *table {
 	t := &table{
@@ -130,27 +46,10 @@ func newList(a *app) *cobra.Command {
 				o.Limit = 1
 			}
 			o.Limit = max(o.Limit, 0)
-			o.Size = o.Size || strings.Contains(format, ".Size")
-			list, err := e.List(o)
-			if err != nil {
-				return err
+			if quiet && format != "" {
+				fmt.Fprintln(a.err, "WARNING: Ignoring custom format, because both --format and --quiet are set.")
 			}
-			var rows []any
-			for i := range list {
-				row := newContainerRow(&list[i], noTrunc)
-				row.reason = func() string {
-					c, err := e.Lookup(list[i].ID)
-					if err != nil {
-						return "" // it went away meanwhile
-					}
-					return c.Reason()
-				}
-				rows = append(rows, row)
-			}
-			if quiet && format == "" {
-				format = "{{.ID}}"
-			}
-			return containerTable(o.Size).print(a.out, format, rows)
+			return a.listContainers(e, o, containerFormat(format, quiet, &o.Size), noTrunc)
 		},
 	}
 	f := cmd.Flags()
@@ -163,6 +62,36 @@ func newList(a *app) *cobra.Command {
 	f.VarP(&filters, "filter", "f", "Filter output based on conditions provided")
 	f.StringVar(&format, "format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'")
 	return cmd
+}
+
+// containerFormat is the format that is printed. One that shows the size asks for it.
+func containerFormat(format string, quiet bool, size *bool) string {
+	if quiet {
+		return "{{.ID}}"
+	}
+	*size = *size || strings.Contains(format, ".Size")
+	if format == "raw" {
+		return row.Raw(*size)
+	}
+	return format
+}
+
+func (a *app) listContainers(e *engine.Engine, o engine.ListOptions, format string, noTrunc bool) error {
+	list, err := e.List(o)
+	if err != nil {
+		return err
+	}
+	var rows []any
+	for i := range list {
+		rows = append(rows, row.NewContainer(&list[i], noTrunc, func() string {
+			c, err := e.Lookup(list[i].ID)
+			if err != nil {
+				return "" // it went away meanwhile
+			}
+			return c.Reason()
+		}))
+	}
+	return containerTable(o.Size).print(a.out, format, rows)
 }
 
 func newPort(a *app) *cobra.Command {
@@ -197,7 +126,12 @@ func (a *app) showPorts(c *engine.Container, args []string) error {
 	if len(args) > 1 && len(lines) == 0 {
 		return invalid("no public port '%s' published for %s", args[1], args[0])
 	}
-	sort.Strings(lines)
+	slices.SortFunc(lines, func(a, b string) int { // 80 comes before 443
+		var m, n int
+		_, _ = fmt.Sscan(a, &m)
+		_, _ = fmt.Sscan(b, &n)
+		return cmp.Or(m-n, strings.Compare(a, b))
+	})
 	for _, l := range lines {
 		fmt.Fprintln(a.out, l)
 	}

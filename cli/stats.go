@@ -5,21 +5,20 @@ package cli
 import (
 	"fmt"
 	"os/exec"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/docker/go-units"
 
+	"github.com/berth-containers/berth/cli/row"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
 // statsRow is a line of `stats`.
-type statsRow struct{ Container, ID, Name, CPUPerc, MemUsage, MemPerc, NetIO, BlockIO, PIDs string }
+type statsRow struct{ BlockIO, CPUPerc, Container, ID, MemPerc, MemUsage, Name, NetIO, PIDs string }
 
 func statsTable() *table {
 	return &table{columns: []column{{"CONTAINER ID", "ID"}, {"NAME", "Name"}, {"CPU %", "CPUPerc"}, {"MEM USAGE / LIMIT", "MemUsage"}, {"MEM %", "MemPerc"}, {"NET I/O", "NetIO"},
@@ -139,20 +138,7 @@ func (a *app) showProcesses(pids []int, options []string) error {
 	if err != nil {
 		return errs.New(errs.Unavailable, "run ps", err).WithHint("install procps on the host")
 	}
-	lines := strings.Split(strings.TrimRight(string(out), "\n"), "\n")
-	column := slices.Index(strings.Fields(lines[0]), "PID")
-	if column < 0 {
-		return invalid("couldn't find PID field in ps output")
-	}
-	fmt.Fprintln(a.out, lines[0])
-	for _, line := range lines[1:] {
-		if fields := strings.Fields(line); len(fields) > column {
-			if pid, err := strconv.Atoi(fields[column]); err == nil && slices.Contains(pids, pid) {
-				fmt.Fprintln(a.out, line)
-			}
-		}
-	}
-	return nil
+	return row.Processes(a.out, string(out), pids)
 }
 
 func newUpdate(a *app) *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/berth-containers/berth/engine/match"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/monitor"
@@ -122,7 +123,7 @@ func (f Filters) event(ev *Event) bool {
 		f.any("container", of("container")) && f.any("network", of("network")) && f.any("volume", of("volume")) &&
 		f.any("daemon", func(string) bool { return false }) && f.any("plugin", func(string) bool { return false }) &&
 		f.any("image", func(v string) bool { return of("image")(v) || ev.Actor.Attributes["image"] == v }) &&
-		matchLabels(ev.Actor.Attributes, f["label"])
+		match.Labels(ev.Actor.Attributes, f["label"])
 }
 
 // tellNetwork writes down what happened to a network.

@@ -104,9 +104,15 @@ func (c *Container) Diff() ([]Change, error) {
 		} else if layer.Has(c.Lowers, name) {
 			kind = "C"
 		}
+		if kind == "A" && st.Size == 0 && slices.Contains([]string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}, name) {
+			return nil // it was made for a mount of ours
+		}
 		out = append(out, Change{kind, name})
 		return nil
 	})
+	if etc := slices.Index(out, Change{"C", "/etc"}); etc >= 0 && !slices.ContainsFunc(out, func(o Change) bool { return strings.HasPrefix(o.Path, "/etc/") }) {
+		out = slices.Delete(out, etc, etc+1)
+	}
 	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return out, errs.Wrap("compare with image", err)
 }

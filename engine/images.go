@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/berth-containers/berth/engine/change"
+	"github.com/berth-containers/berth/engine/match"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/errs"
@@ -124,7 +125,7 @@ func (e *Engine) imageFilter(f Filters) (func(*image.Image) bool, error) {
 		case len(f["reference"]) > 0 && len(img.Names) == 0:
 			return false
 		}
-		return matchLabels(img.Config.Config.Labels, f["label"])
+		return match.Labels(img.Config.Config.Labels, f["label"])
 	}, nil
 }
 

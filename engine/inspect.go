@@ -4,6 +4,7 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -168,8 +169,16 @@ func (c *Container) networkSettings() *docker.NetworkSettings {
 			if !ok {
 				continue
 			}
-			binding := network.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))}
-			out.Ports[port] = append(out.Ports[port], binding)
+			at := []netip.Addr{p.HostIP}
+			if !p.HostIP.IsValid() { // every address of the host, of both kinds if the container has both
+				at[0] = netip.IPv4Unspecified()
+				if e.Address6.IsValid() {
+					at = append(at, netip.IPv6Unspecified())
+				}
+			}
+			for _, ip := range at {
+				out.Ports[port] = append(out.Ports[port], network.PortBinding{HostIP: ip, HostPort: strconv.Itoa(int(p.HostPort))})
+			}
 		}
 	}
 	return out

@@ -10,11 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	docker "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 
+	"github.com/berth-containers/berth/engine/match"
 	"github.com/berth-containers/berth/engine/mountpoint"
+	"github.com/berth-containers/berth/engine/summary"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/monitor"
@@ -22,7 +22,7 @@ import (
 
 // List describes containers, the newest first.
 func (e *Engine) List(o ListOptions) ([]docker.Summary, error) {
-	if err := checkFilters(o.Filters, "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish", "since", "status", "volume"); err != nil {
+	if err := checkFilters(o.Filters, "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume"); err != nil {
 		return nil, err
 	}
 	all, err := e.all()
@@ -37,13 +37,18 @@ func (e *Engine) List(o ListOptions) ([]docker.Summary, error) {
 	for _, c := range all {
 		state := c.state()
 		running := state.Running || state.Restarting
-		if !running && !o.All && o.Limit == 0 && len(o.Filters["status"]) == 0 && len(o.Filters["exited"]) == 0 {
+		if !running && !o.All && o.Limit == 0 && len(o.Filters["status"]) == 0 {
 			continue
 		}
 		if !f.match(c, state) {
 			continue
 		}
-		out = append(out, c.summary(state, o.Size))
+		s := c.summary(state, o.Size)
+		if !f.matchPorts(&s) {
+			continue
+		}
+		f.showImage(&s)
+		out = append(out, s)
 		if o.Limit > 0 && len(out) == o.Limit {
 			break
 		}
@@ -107,7 +112,7 @@ func (c *Container) summary(state *docker.State, size bool) docker.Summary {
 	networks := c.networkSettings()
 	s := docker.Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: strings.Join(c.Process.Args, " "),
-		Created: c.Created.Unix(), Labels: c.Labels, State: state.Status, Status: statusText(state), Ports: portSummaries(networks.Ports),
+		Created: c.Created.Unix(), Labels: c.Labels, State: state.Status, Status: summary.Status(state), Ports: summary.Ports(networks.Ports),
 		Mounts: c.mountPoints(), NetworkSettings: &docker.NetworkSettingsSummary{Networks: networks.Networks},
 	}
 	s.HostConfig.NetworkMode = c.networkMode()
@@ -118,56 +123,6 @@ func (c *Container) summary(state *docker.State, size bool) docker.Summary {
 		s.SizeRw, s.SizeRootFs = c.sizes()
 	}
 	return s
-}
-
-// statusText is the column STATUS of `ps`.
-func statusText(s *docker.State) string {
-	since := func(t string) string {
-		at, err := time.Parse(time.RFC3339Nano, t)
-		if err != nil {
-			return ""
-		}
-		return units.HumanDuration(time.Since(at))
-	}
-	switch s.Status {
-	case docker.StateRestarting:
-		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, since(s.FinishedAt))
-	case docker.StatePaused:
-		return "Up " + since(s.StartedAt) + " (Paused)"
-	case docker.StateRunning:
-		text := "Up " + since(s.StartedAt)
-		if s.Health != nil && s.Health.Status == docker.Starting {
-			return text + " (health: starting)"
-		}
-		if s.Health != nil {
-			return text + " (" + string(s.Health.Status) + ")"
-		}
-		return text
-	case docker.StateExited:
-		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, since(s.FinishedAt))
-	}
-	return "Created"
-}
-
-// portSummaries are the ports that a container's image exposes, and where they are published.
-func portSummaries(ports network.PortMap) []docker.PortSummary {
-	var out []docker.PortSummary
-	for port, bindings := range ports {
-		if len(bindings) == 0 {
-			out = append(out, docker.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())})
-		}
-		for _, b := range bindings {
-			n, _ := strconv.ParseUint(b.HostPort, 10, 16)
-			out = append(out, docker.PortSummary{IP: b.HostIP, PrivatePort: port.Num(), PublicPort: uint16(n), Type: string(port.Proto())})
-		}
-	}
-	slices.SortFunc(out, func(a, b docker.PortSummary) int {
-		if a.PrivatePort != b.PrivatePort {
-			return int(a.PrivatePort) - int(b.PrivatePort)
-		}
-		return a.IP.Compare(b.IP)
-	})
-	return out
 }
 
 // sizes are the bytes that the container has written, and those with its image's.
@@ -195,11 +150,19 @@ func checkFilters(f Filters, known ...string) error {
 // listFilter decides which containers are listed.
 type listFilter struct {
 	Filters
-	e              *Engine
-	before, since  *Container
-	exited         []int
-	ancestors      []string
-	ancestorsKnown bool
+	e               *Engine
+	names           match.Names
+	before, since   *Container
+	exited          []int
+	ancestors       []ancestor
+	publish, expose map[string]bool
+	moved           map[string]bool // image names: whether they mean another image now than for a container with that id
+}
+
+// ancestor is an image whose containers, and those of images that were built on it, are asked for.
+type ancestor struct {
+	id     string
+	lowers []string
 }
 
 func (f *listFilter) prepare() (err error) {
@@ -213,22 +176,42 @@ func (f *listFilter) prepare() (err error) {
 	for _, v := range f.Filters["exited"] {
 		n, err := strconv.Atoi(v)
 		if err != nil {
-			return errs.Text(errs.Invalid, "invalid filter 'exited="+v+"'")
+			return errs.New(errs.Invalid, "invalid filter 'exited="+v+"'", err)
 		}
 		f.exited = append(f.exited, n)
 	}
 	for _, v := range f.Filters["status"] {
 		if err := docker.ValidateContainerState(docker.ContainerState(v)); err != nil {
-			return errs.New(errs.Invalid, "", err)
+			return errs.New(errs.Invalid, "invalid filter 'status="+v+"'", err)
+		}
+	}
+	for _, v := range f.Filters["health"] {
+		if err := docker.ValidateHealthStatus(docker.HealthStatus(v)); err != nil {
+			return errs.New(errs.Invalid, "invalid filter 'health="+v+"'", err)
 		}
 	}
 	for _, name := range f.Filters["ancestor"] {
-		f.ancestorsKnown = true
-		if img, err := f.e.images.Resolve(name); err == nil {
-			f.ancestors = append(f.ancestors, img.ID)
+		img, err := f.e.images.Resolve(name)
+		if err != nil {
+			continue
 		}
+		lowers, err := f.e.images.Lowers(img)
+		if err != nil {
+			return err
+		}
+		f.ancestors = append(f.ancestors, ancestor{img.ID, lowers})
 	}
-	return nil
+	if f.publish, err = match.Ports("publish", f.Filters["publish"]); err == nil {
+		f.expose, err = match.Ports("expose", f.Filters["expose"])
+	}
+	f.names = match.NewNames(f.Filters["name"])
+	return err
+}
+
+// of reports whether a container's image is the ancestor, or has more layers on top of its.
+func (a *ancestor) of(c *Container) bool {
+	more := len(c.Lowers) - len(a.lowers)
+	return c.ImageID == a.id || more > 0 && slices.Equal(c.Lowers[more:], a.lowers)
 }
 
 // any reports whether there is no such filter, or one of its values fits.
@@ -241,43 +224,49 @@ func (f *listFilter) match(c *Container, state *docker.State) bool {
 	switch {
 	case f.before != nil && !c.Created.Before(f.before.Created), f.since != nil && !c.Created.After(f.since.Created):
 		return false
-	case f.ancestorsKnown && !slices.Contains(f.ancestors, c.ImageID):
+	case len(f.Filters["ancestor"]) > 0 && !slices.ContainsFunc(f.ancestors, func(a ancestor) bool { return a.of(c) }):
 		return false
 	case len(f.exited) > 0 && (state.Status != docker.StateExited || !slices.Contains(f.exited, state.ExitCode)):
 		return false
 	}
-	return f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
-		f.any("name", func(v string) bool {
-			return strings.Contains("/"+c.Name, strings.Trim(v, "^$")) && f.anchored(c.Name, v)
-		}) &&
+	return f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) && f.names.Match(c.Name) &&
 		f.any("status", func(v string) bool { return string(state.Status) == v }) &&
-		matchLabels(c.Labels, f.Filters["label"]) &&
+		f.any("is-task", func(v string) bool { return v == "false" || v == "0" }) && // nothing is a swarm's
+		match.Labels(c.Labels, f.Filters["label"]) &&
 		f.any("network", func(v string) bool { return c.inNetwork(v) }) &&
 		f.any("volume", func(v string) bool {
 			return slices.ContainsFunc(c.Mounts, func(m mountpoint.Point) bool { return m.Name == v || m.Destination == v || m.Source == v })
 		}) &&
 		f.any("health", func(v string) bool {
 			return v == "none" && state.Health == nil || state.Health != nil && string(state.Health.Status) == v
-		}) &&
-		f.any("expose", func(v string) bool { return c.exposes(v) }) &&
-		f.any("publish", func(v string) bool { return c.publishes(v) })
+		})
 }
 
-// anchored honours ^ and $, all that people use of the regular expressions that Docker takes here.
-func (f *listFilter) anchored(name, pattern string) bool {
-	plain := strings.TrimPrefix(strings.Trim(pattern, "^$"), "/")
-	return (!strings.HasPrefix(pattern, "^") || strings.HasPrefix(name, plain)) && (!strings.HasSuffix(pattern, "$") || strings.HasSuffix(name, plain))
-}
-
-// matchLabels wants all of "key" and "key=value".
-func matchLabels(labels map[string]string, want []string) bool {
-	for _, w := range want {
-		key, value, exact := strings.Cut(w, "=")
-		if have, ok := labels[key]; !ok || exact && have != value {
-			return false
-		}
+// matchPorts wants a port that is published at one of those of the host, or is one of those of the container.
+func (f *listFilter) matchPorts(s *docker.Summary) bool {
+	if len(f.publish)+len(f.expose) == 0 {
+		return true
 	}
-	return true
+	return slices.ContainsFunc(s.Ports, func(p docker.PortSummary) bool {
+		return f.publish[fmt.Sprintf("%d/%s", p.PublicPort, p.Type)] || f.expose[fmt.Sprintf("%d/%s", p.PrivatePort, p.Type)]
+	})
+}
+
+// showImage shows a container's image by its id when the name that the container was made with means another one now, or none.
+func (f *listFilter) showImage(s *docker.Summary) {
+	key := s.Image + " " + s.ImageID
+	moved, known := f.moved[key]
+	if !known {
+		img, err := f.e.images.Resolve(s.Image)
+		moved = err != nil || img.ID != s.ImageID
+		if f.moved == nil {
+			f.moved = map[string]bool{}
+		}
+		f.moved[key] = moved
+	}
+	if moved {
+		s.Image = s.ImageID
+	}
 }
 
 func (c *Container) inNetwork(name string) bool {
@@ -287,16 +276,4 @@ func (c *Container) inNetwork(name string) bool {
 		}
 	}
 	return false
-}
-
-func (c *Container) exposes(text string) bool {
-	port, err := network.ParsePort(text)
-	_, ok := c.ExposedPorts[port]
-	return err == nil && ok
-}
-
-func (c *Container) publishes(text string) bool {
-	port, err := network.ParsePort(text)
-	_, ok := c.HostConfig.PortBindings[port]
-	return err == nil && ok
 }

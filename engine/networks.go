@@ -12,6 +12,7 @@ import (
 	docker "github.com/moby/moby/api/types/network"
 
 	"github.com/berth-containers/berth/engine/link"
+	"github.com/berth-containers/berth/engine/match"
 	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
@@ -64,7 +65,7 @@ func (e *Engine) Networks(f Filters) ([]docker.Inspect, error) {
 		builtin := n.Name == "host" || n.Name == "none" || n.Name == network.DefaultName
 		return !f.any("name", func(v string) bool { return strings.Contains(n.Name, v) }) || !f.any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) ||
 			!f.any("driver", func(v string) bool { return n.Driver == v }) || !f.any("scope", func(v string) bool { return n.Scope == v }) ||
-			!f.any("type", func(v string) bool { return (v == "builtin") == builtin }) || !matchLabels(n.Labels, f["label"]) ||
+			!f.any("type", func(v string) bool { return (v == "builtin") == builtin }) || !match.Labels(n.Labels, f["label"]) ||
 			!f.any("dangling", func(v string) bool { return (v == "true" || v == "1") == (len(n.Containers) == 0 && !builtin) })
 	}), nil
 }

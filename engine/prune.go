@@ -9,6 +9,7 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 
+	"github.com/berth-containers/berth/engine/match"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/image/reference"
@@ -54,7 +55,7 @@ func newPruning(o PruneOptions, known ...string) (*pruning, error) {
 // wants reports whether an object with these labels, which was made then, passes the filters.
 func (p *pruning) wants(labels map[string]string, created time.Time) bool {
 	f := p.Filters
-	return (p.until.IsZero() || !created.After(p.until)) && matchLabels(labels, f["label"]) && (len(f["label!"]) == 0 || !matchLabels(labels, f["label!"]))
+	return (p.until.IsZero() || !created.After(p.until)) && match.Labels(labels, f["label"]) && (len(f["label!"]) == 0 || !match.Labels(labels, f["label!"]))
 }
 
 func (p *pruning) all() bool {

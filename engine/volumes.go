@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-containers/berth/engine/files"
+	"github.com/berth-containers/berth/engine/match"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/volume"
@@ -46,7 +47,7 @@ func (e *Engine) Volumes(f Filters) ([]*volume.Volume, error) {
 	}
 	return slices.DeleteFunc(all, func(v *volume.Volume) bool {
 		return !f.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) || !f.any("driver", func(s string) bool { return v.Driver == s }) ||
-			!matchLabels(v.Labels, f["label"]) || !f.any("dangling", func(s string) bool {
+			!match.Labels(v.Labels, f["label"]) || !f.any("dangling", func(s string) bool {
 			yes, _ := strconv.ParseBool(s)
 			return yes == (len(e.volumeUsers(v.Name)) == 0)
 		})
