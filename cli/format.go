@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -158,7 +159,9 @@ func inspected(w io.Writer, format string, found []any) error {
 		if err != nil { // a name of the JSON that Go's fields do not have
 			var raw any
 			text, merr := json.Marshal(f)
-			if merr == nil && json.Unmarshal(text, &raw) == nil {
+			d := json.NewDecoder(bytes.NewReader(text))
+			d.UseNumber() // or a large one would be shown as 1.048576e+08
+			if merr == nil && d.Decode(&raw) == nil {
 				b.Reset()
 				err = tmpl.Option("missingkey=error").Execute(&b, raw)
 			}

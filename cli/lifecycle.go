@@ -4,6 +4,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,53 @@ func (a *app) forEach(use, short string, do func(e *engine.Engine, c *engine.Con
 			})
 		},
 	}
+}
+
+// most is how many containers of one command line something is done to at the same time, as Docker's.
+const most = 50
+
+// forEachAtOnce is forEach for what takes its time: no container waits for another one. The names come in their order.
+func (a *app) forEachAtOnce(use, short string, do func(c *engine.Container) error) *cobra.Command {
+	cmd := a.forEach(use, short, nil)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		return a.atOnce(args, false, func(name string) error {
+			c, err := e.Lookup(name)
+			if err != nil {
+				return err
+			}
+			return do(c)
+		})
+	}
+	return cmd
+}
+
+// atOnce does something for each name. With gone one that is not there is said and is no failure.
+func (a *app) atOnce(names []string, gone bool, do func(name string) error) error {
+	results, slots, next := make([]chan error, len(names)), make(chan struct{}, most), 0
+	for i, name := range names {
+		results[i] = make(chan error, 1)
+		go func() {
+			slots <- struct{}{}
+			results[i] <- do(name)
+			<-slots
+		}()
+	}
+	return a.each(names, func(name string) error {
+		err := <-results[next]
+		next++
+		switch {
+		case err == nil:
+			fmt.Fprintln(a.out, name)
+		case gone && errs.Is(err, errs.NotFound):
+			a.complain(err)
+			return nil
+		}
+		return err
+	})
 }
 
 // unchanged makes "it is so already" no error.
@@ -114,7 +162,7 @@ func (s *stopFlags) options() engine.StopOptions {
 
 func newStop(a *app) *cobra.Command {
 	f := &stopFlags{}
-	cmd := a.forEach("stop", "Stop one or more running containers", func(e *engine.Engine, c *engine.Container) error { return unchanged(c.Stop(f.options())) })
+	cmd := a.forEachAtOnce("stop", "Stop one or more running containers", func(c *engine.Container) error { return unchanged(c.Stop(f.options())) })
 	f.register(cmd)
 	return cmd
 }
@@ -128,26 +176,30 @@ func newRestart(a *app) *cobra.Command {
 
 func newKill(a *app) *cobra.Command {
 	signal := ""
-	cmd := a.forEach("kill", "Kill one or more running containers", func(e *engine.Engine, c *engine.Container) error { return c.Kill(signal) })
+	cmd := a.forEachAtOnce("kill", "Kill one or more running containers", func(c *engine.Container) error { return c.Kill(signal) })
 	cmd.Flags().StringVarP(&signal, "signal", "s", "", "Signal to send to the container (default KILL)")
 	return cmd
 }
 
 func newPause(a *app) *cobra.Command {
-	return a.forEach("pause", "Pause all processes within one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Pause() })
+	return a.forEachAtOnce("pause", "Pause all processes within one or more containers", func(c *engine.Container) error { return c.Pause() })
 }
 
 func newUnpause(a *app) *cobra.Command {
-	return a.forEach("unpause", "Unpause all processes within one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Unpause() })
+	return a.forEachAtOnce("unpause", "Unpause all processes within one or more containers", func(c *engine.Container) error { return c.Unpause() })
 }
 
 func newRemove(a *app) *cobra.Command {
 	o := engine.RemoveOptions{}
-	cmd := a.forEach("rm", "Remove one or more containers", func(e *engine.Engine, c *engine.Container) error { return c.Remove(o) })
+	cmd := a.forEachAtOnce("rm", "Remove one or more containers", func(c *engine.Container) error { return c.Remove(o) })
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
 	cmd.Flags().BoolVarP(&o.Volumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
+	link := cmd.Flags().BoolP("link", "l", false, "Remove the specified link, CONTAINER/ALIAS, and no container")
 	plain := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *link {
+			return a.each(args, a.unlink)
+		}
 		if !o.Force {
 			return plain(cmd, args)
 		}
@@ -155,22 +207,30 @@ func newRemove(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.each(args, func(name string) error { // with -f one that is not there is as good as removed
+		return a.atOnce(args, true, func(name string) error {
 			c, err := e.Lookup(name)
 			if c != nil { // also one whose configuration is damaged
 				err = c.Remove(o)
-			}
-			if errs.Is(err, errs.NotFound) {
-				a.complain(err)
-				return nil
-			}
-			if err == nil {
-				fmt.Fprintln(a.out, name)
 			}
 			return err
 		})
 	}
 	return cmd
+}
+
+// unlink removes a link.
+func (a *app) unlink(name string) error {
+	parent, alias, ok := strings.Cut(strings.Trim(name, "/"), "/")
+	if !ok {
+		return errs.Text(errs.Conflict, "Conflict, cannot remove the default link name of the container")
+	}
+	return a.withContainer(parent, func(c *engine.Container) error {
+		err := c.Unlink(alias)
+		if err == nil {
+			fmt.Fprintln(a.out, name)
+		}
+		return err
+	})
 }
 
 func newRename(a *app) *cobra.Command {

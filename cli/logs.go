@@ -22,9 +22,10 @@ func newLogs(a *app) *cobra.Command {
 			var err error
 			o.Tail = -1
 			if tail != "all" && tail != "" {
-				if o.Tail, err = strconv.Atoi(tail); err != nil || o.Tail < 0 {
+				if o.Tail, err = strconv.Atoi(tail); err != nil {
 					return invalid("invalid value for --tail: %q: want a number or all", tail)
 				}
+				o.Tail = max(o.Tail, -1)
 			}
 			if o.Since, o.Until, err = parsePeriod(since, until); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,6 +64,21 @@ func (l *listFlag) String() string     { return "" }
 func (l *listFlag) Type() string       { return "list" }
 func (l *listFlag) Set(s string) error { *l = append(*l, s); return nil }
 
+// onlyValue is a flag of Docker's that has values by which nothing changes, and no others here.
+type onlyValue struct {
+	what   string
+	values []string
+}
+
+func (o *onlyValue) String() string { return "" }
+func (o *onlyValue) Type() string   { return "string" }
+func (o *onlyValue) Set(s string) error {
+	if s != "" && !slices.Contains(o.values, s) {
+		return fmt.Errorf("unknown or invalid %s: there is %s", o.what, o.values[0])
+	}
+	return nil
+}
+
 // runFlags are the flags of run and create.
 type runFlags struct {
 	c    engine.Config
@@ -112,6 +128,12 @@ func (f *runFlags) register(fs *pflag.FlagSet, create bool) {
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 0, "Timeout (in seconds) to stop a container")
 	fs.DurationVar(&f.c.Timeout, "timeout", 0, "Stop the container after this time")
 	fs.Var(&f.annotation, "annotation", "Add an annotation to the container (passed through to the OCI runtime)")
+	fs.Var(&onlyValue{"runtime", []string{"berth-runtime", "runc", "io.containerd.runc.v2"}}, "runtime", "Runtime to use for this container: berth-runtime, which runc and io.containerd.runc.v2 mean, too")
+	fs.Var(&onlyValue{"isolation technology", []string{"default"}}, "isolation", "Container isolation technology: default")
+	fs.String("kernel-memory", "", "Kernel memory limit (deprecated)")
+	_ = fs.MarkDeprecated("kernel-memory", "and no longer supported by the kernel")
+	fs.Bool("disable-content-trust", true, "Skip image verification (deprecated)")
+	_ = fs.MarkHidden("disable-content-trust")
 	f.registerProcess(fs)
 	f.registerNamespaces(fs)
 	f.registerResources(fs)

@@ -114,8 +114,12 @@ func idError(what string, id uint32, err error) error {
 // leaked descriptor has no path from the root (CVE-2024-21626).
 func (p *Process) enterCwd() error {
 	err := trace.Step("chdir", "where the program starts", "dir", p.Cwd).Do(func() error { return unix.Chdir(p.Cwd) })
-	if err != nil {
-		return errs.New(errs.KindOf(err), fmt.Sprintf("change to working directory %q", p.Cwd), err)
+	if err != nil { // the exit status is that of a program that cannot be executed, as Docker's
+		kind := errs.NoCommand
+		if errors.Is(err, fs.ErrPermission) {
+			kind = errs.NotExecutable
+		}
+		return errs.New(kind, fmt.Sprintf("change to working directory %q", p.Cwd), err)
 	}
 	err = insideRoot()
 	if err == unix.EPERM || err == unix.ENOSYS { // the container's filter denies getcwd(2): what was checked before it must be the same

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
 
@@ -279,17 +280,8 @@ func (c *Container) check() error {
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return errs.Text(errs.Invalid, "can't create 'AutoRemove' container with restart policy")
 	}
-	switch h.RestartPolicy.Name {
-	case "", "no", "always", "unless-stopped":
-		if h.RestartPolicy.MaximumRetryCount != 0 {
-			return errs.Text(errs.Invalid, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
-		}
-	case "on-failure":
-		if h.RestartPolicy.MaximumRetryCount < 0 {
-			return errs.Text(errs.Invalid, "invalid restart policy: maximum retry count cannot be negative")
-		}
-	default:
-		return errs.Text(errs.Invalid, fmt.Sprintf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", h.RestartPolicy.Name))
+	if err := docker.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return errs.New(errs.Invalid, "", err)
 	}
 	if _, err := signals.Parse(c.StopSignal); c.StopSignal != "" && err != nil {
 		return err

@@ -116,6 +116,20 @@ func (c *Container) links() (out []linked, err error) {
 	return out, nil
 }
 
+// Unlink takes away a link that the container was made with, by its alias. What a running one was told of it, it keeps until
+// its next start.
+func (c *Container) Unlink(alias string) error {
+	i := slices.IndexFunc(c.HostConfig.Links, func(spec string) bool {
+		_, a, _ := link.Split(spec)
+		return a == alias
+	})
+	if i < 0 {
+		return noSuchContainer("/" + c.Name + "/" + alias)
+	}
+	c.HostConfig.Links = slices.Delete(c.HostConfig.Links, i, i+1)
+	return c.save()
+}
+
 // linkNames makes the aliases of links known to the container's resolver alone, and returns what takes them back.
 func (c *Container) linkNames() (files []string, err error) {
 	links, err := c.links()

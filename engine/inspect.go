@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -49,6 +50,7 @@ func (c *Container) Inspect(size bool) *Inspection {
 	config, host := c.Config.Config, c.HostConfig
 	config.Image = c.Image
 	host.NetworkMode = docker.NetworkMode(c.networkMode())
+	c.showDefaults(&host)
 	out.InspectResponse = docker.InspectResponse{
 		ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Path: c.Process.Args[0], Args: append([]string{}, c.Process.Args[1:]...),
 		State: state, Image: c.ImageID, HostsPath: files[0], HostnamePath: files[1], ResolvConfPath: files[2],
@@ -67,6 +69,18 @@ func (c *Container) Inspect(size bool) *Inspection {
 		out.SizeRw, out.SizeRootFs = &rw, &all
 	}
 	return out
+}
+
+// showDefaults fills in what the user has left to the engine.
+func (c *Container) showDefaults(h *docker.HostConfig) {
+	h.Runtime = cmp.Or(h.Runtime, "berth-runtime")
+	h.IpcMode, h.CgroupnsMode = cmp.Or(h.IpcMode, "private"), cmp.Or(h.CgroupnsMode, "private")
+	if h.ShmSize <= 0 && !h.IpcMode.IsHost() && !h.IpcMode.IsContainer() {
+		h.ShmSize = defaultShmSize
+	}
+	if o, err := c.securityOptions(); err == nil && !h.Privileged && !o.unmask {
+		h.MaskedPaths, h.ReadonlyPaths = maskedPaths, readonlyPaths
+	}
 }
 
 // Last says how the last finished run of the container ended; nil when none has.

@@ -112,11 +112,14 @@ func (c *Container) sharedMemory() ([]specs.Mount, error) {
 	}
 	size := h.ShmSize
 	if size <= 0 {
-		size = 64 << 20
+		size = defaultShmSize
 	}
 	options := []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(size, 10)}
 	return []specs.Mount{{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: options}}, nil
 }
+
+// defaultShmSize is the size of /dev/shm in bytes, as Docker's.
+const defaultShmSize = 64 << 20
 
 // ownMount translates one mount of the user's.
 func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
