@@ -9,11 +9,11 @@ import (
 	"io"
 	"os/signal"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/cli/progress"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -21,21 +21,6 @@ import (
 // interruptible ends what is under way when the user wants it.
 func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
-}
-
-// progress prints what becomes of each layer, a line each.
-func progress(w io.Writer, quiet bool) func(engine.Progress) {
-	if quiet {
-		return nil
-	}
-	var mu sync.Mutex
-	return func(p engine.Progress) {
-		mu.Lock()
-		defer mu.Unlock()
-		if p.Total == 0 && p.State != "Preparing" {
-			fmt.Fprintf(w, "%s: %s\n", p.Part, p.State)
-		}
-	}
 }
 
 func newPull(a *app) *cobra.Command {
@@ -50,8 +35,11 @@ func newPull(a *app) *cobra.Command {
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			if all {
-				o := engine.TransferOptions{Platform: platform, Progress: progress(a.out, quiet)}
+				o := engine.TransferOptions{Platform: platform, Progress: progress.New(a.out, quiet).Teller()}
 				return e.PullAll(ctx, args[0], o, func(p *engine.Pulled) { sayPulled(a.out, p, quiet) })
+			}
+			if !quiet && !strings.ContainsAny(args[0][strings.LastIndexByte(args[0], '/')+1:], ":@") {
+				fmt.Fprintln(a.out, "Using default tag: latest")
 			}
 			return a.pull(ctx, e, args[0], platform, a.out, quiet)
 		},
@@ -64,7 +52,7 @@ func newPull(a *app) *cobra.Command {
 
 // pull fetches an image, and says so in Docker's words.
 func (a *app) pull(ctx context.Context, e *engine.Engine, name, platform string, w io.Writer, quiet bool) error {
-	p, err := e.Pull(ctx, name, engine.TransferOptions{Platform: platform, Progress: progress(w, quiet)})
+	p, err := e.Pull(ctx, name, engine.TransferOptions{Platform: platform, Progress: progress.New(w, quiet).Teller()})
 	if err == nil {
 		sayPulled(w, p, quiet)
 	}
@@ -94,20 +82,20 @@ func newPush(a *app) *cobra.Command {
 			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
-			o := engine.TransferOptions{Platform: platform, Progress: progress(a.out, quiet)}
-			say := func(name, digest string) {
+			o := engine.TransferOptions{Platform: platform, Progress: progress.New(a.out, quiet).Teller()}
+			say := func(name string, p *engine.Pushed) {
 				if quiet {
 					fmt.Fprintln(a.out, name)
 				} else {
-					fmt.Fprintf(a.out, "digest: %s\n", digest)
+					fmt.Fprintf(a.out, "%s: digest: %s size: %d\n", p.Tag, p.Digest, p.Size)
 				}
 			}
 			if all {
 				return e.PushAll(ctx, args[0], o, say)
 			}
-			digest, err := e.Push(ctx, args[0], o)
+			p, err := e.Push(ctx, args[0], o)
 			if err == nil {
-				say(args[0], digest)
+				say(args[0], p)
 			}
 			return err
 		},

@@ -16,6 +16,7 @@ import (
 type (
 	TransferOptions = registry.Options
 	Progress        = registry.Progress
+	Pushed          = registry.Pushed
 )
 
 // Pulled is what a pull brought.
@@ -64,7 +65,7 @@ func (e *Engine) PullAll(ctx context.Context, repository string, o TransferOptio
 }
 
 // PushAll sends every tag of a repository that is here.
-func (e *Engine) PushAll(ctx context.Context, repository string, o TransferOptions, each func(name, digest string)) error {
+func (e *Engine) PushAll(ctx context.Context, repository string, o TransferOptions, each func(name string, p *Pushed)) error {
 	r, err := wholeRepository(repository)
 	if err != nil {
 		return err
@@ -80,11 +81,11 @@ func (e *Engine) PushAll(ctx context.Context, repository string, o TransferOptio
 				continue
 			}
 			found = true
-			digest, err := e.Push(ctx, name, o)
+			p, err := e.Push(ctx, name, o)
 			if err != nil {
 				return err
 			}
-			each(name, digest)
+			each(name, p)
 		}
 	}
 	if !found {
@@ -142,22 +143,22 @@ func (e *Engine) Outdated(ctx context.Context, names []string, each func(o Outda
 	return nil
 }
 
-// Push sends an image to where its name says, and returns its digest there.
-func (e *Engine) Push(ctx context.Context, name string, o TransferOptions) (string, error) {
+// Push sends an image to where its name says.
+func (e *Engine) Push(ctx context.Context, name string, o TransferOptions) (*Pushed, error) {
 	if o.Platform != "" {
 		img, err := e.images.Resolve(name)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if have := img.Config.OS + "/" + img.Config.Architecture; !strings.HasPrefix(o.Platform+"/", have+"/") {
-			return "", errs.Text(errs.NotFound, "image "+name+" is for "+have+", not for "+o.Platform)
+			return nil, errs.Text(errs.NotFound, "image "+name+" is for "+have+", not for "+o.Platform)
 		}
 	}
-	digest, err := registry.Push(ctx, e.images, name, o)
+	p, err := registry.Push(ctx, e.images, name, o)
 	if err == nil {
 		e.tellImage("push", name, name)
 	}
-	return digest, err
+	return p, err
 }
 
 // Login checks and keeps a user's password for a registry.

@@ -26,8 +26,8 @@ type Options struct {
 
 // Progress is what becomes of a part of a transfer.
 type Progress struct {
-	Part  string // 12 digits of its digest
-	State string // in Docker's words
+	Part  string // 12 digits of a layer's digest, or what the transfer as a whole is called
+	State string // in Docker's words; "" when Part says all
 	Done  int64  // bytes, in the states Downloading and Pushing
 	Total int64
 }
@@ -64,6 +64,7 @@ func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *ima
 		f, err = c.find(ctx, ref.Identifier(), platform)
 	}
 	if err == nil {
+		o.tell(ref.Identifier(), "Pulling from "+r.Path)
 		img, err = c.fetch(ctx, s, f, &o)
 	}
 	if err != nil {

@@ -24,32 +24,40 @@ import (
 
 const largestJSON = 16 << 20
 
-// Push sends an image to where its name says, byte for byte as it is in the store, and returns its digest there.
-func Push(ctx context.Context, s *image.Store, what string, o Options) (string, error) {
+// Pushed is what a push brought to a registry.
+type Pushed struct {
+	Tag    string
+	Digest string
+	Size   int // bytes of the manifest
+}
+
+// Push sends an image to where its name says, byte for byte as it is in the store.
+func Push(ctx context.Context, s *image.Store, what string, o Options) (*Pushed, error) {
 	r, err := reference.Parse(what)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	img, err := s.Resolve(what)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	ref, err := parse(r)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	stored, err := open(s, img, &o)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	sources, err := mountable(s, ref, img)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	scopes := []string{ref.Context().Scope(transport.PushScope)}
 	for _, from := range sources {
 		scopes = append(scopes, from.Scope(transport.PullScope))
 	}
+	o.tell("The push refers to repository ["+r.Name()+"]", "")
 	for _, l := range img.Layers {
 		o.tell(l.Blob.Encoded()[:12], "Preparing")
 	}
@@ -58,12 +66,12 @@ func Push(ctx context.Context, s *image.Store, what string, o Options) (string, 
 		err = remote.Write(ref, &mounting{stored, sources}, c.options(ctx)...)
 	}
 	if err != nil {
-		return "", explain("push "+r.Familiar(), err)
+		return nil, explain("push "+r.Familiar(), err)
 	}
 	for _, l := range img.Layers {
 		stored.core.sayPushed(l.Blob)
 	}
-	return img.Manifest, s.NamePulled(r, img.Manifest, img)
+	return &Pushed{ref.Identifier(), img.Manifest, len(stored.core.manifest)}, s.NamePulled(r, img.Manifest, img)
 }
 
 // mountable finds, for layers of an image, other repositories of the same registry that have them, so that the registry
