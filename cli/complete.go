@@ -16,7 +16,7 @@ func (a *app) completeNames(cmd *cobra.Command) {
 		return
 	}
 	_, arguments, _ := strings.Cut(cmd.Use, " ")
-	arguments = strings.TrimSpace(strings.TrimPrefix(arguments, "[OPTIONS]"))
+	arguments = strings.TrimLeft(strings.TrimPrefix(arguments, "[OPTIONS]"), " [")
 	var names func(e *engine.Engine) []string
 	switch {
 	case strings.HasPrefix(arguments, "CONTAINER"), strings.HasPrefix(arguments, "NAME|ID"):
@@ -31,7 +31,7 @@ func (a *app) completeNames(cmd *cobra.Command) {
 		return
 	}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		many := strings.Contains(cmd.Use, "...]") && !strings.Contains(cmd.Use, "[ARG...]")
+		many := strings.Contains(cmd.Use, "...]") && !strings.Contains(cmd.Use, "[ARG...]") || len(args) == 1 && strings.HasSuffix(cmd.Use, "IMAGE IMAGE")
 		e, err := a.open()
 		if err != nil || len(args) > 0 && !many {
 			return nil, cobra.ShellCompDirectiveDefault

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-containers/berth/cli/layers"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
@@ -52,6 +53,7 @@ func commands() []entry {
 		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},
 		{"container top", newTop}, {"container update", newUpdate},
 		{"image tag", newTag}, {"image rm", newRemoveImage}, {"image history", newHistory}, {"image save", newSave}, {"image load", newLoad}, {"image prune", newImagePrune},
+		{"image tree", lookInto(layers.Tree)}, {"image diff", lookInto(layers.Diff)}, {"image mount", lookInto(layers.Mount)}, {"image unmount", lookInto(layers.Unmount)},
 		{"system df", newDiskUsage}, {"system events", newEvents}, {"system prune", newSystemPrune},
 		{"container run", newRun}, {"container create", newCreate}, {"container start", newStart}, {"container stop", newStop},
 		{"container restart", newRestart}, {"container kill", newKill}, {"container rm", newRemove}, {"container ls", newList},
@@ -69,10 +71,17 @@ func commands() []entry {
 	}
 }
 
+// lookInto builds a command that looks into images.
+func lookInto(build func(*layers.Call) *cobra.Command) func(*app) *cobra.Command {
+	return func(a *app) *cobra.Command {
+		return build(&layers.Call{Open: a.open, Out: a.out, Width: a.width, Args: rangeArgs, Each: a.each})
+	}
+}
+
 // aliases are other names of commands.
 func aliases() map[string]string {
 	return map[string]string{
-		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls", "image remove": "image rm",
+		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls", "image remove": "image rm", "image umount": "image unmount",
 		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm", "snap list": "snap ls", "snap remove": "snap rm",
 	}
 }

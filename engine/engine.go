@@ -71,6 +71,9 @@ func (e *Engine) Root() string { return e.root }
 // State is the folder of what describes running processes.
 func (e *Engine) State() string { return e.state }
 
+// ImageStore is the store of images.
+func (e *Engine) ImageStore() *image.Store { return e.images }
+
 // runtimeRoot is where package container keeps what it knows of running containers.
 func (e *Engine) runtimeRoot() string { return filepath.Join(e.state, "runtime") }
 

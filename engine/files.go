@@ -99,7 +99,7 @@ func (c *Container) Diff() ([]Change, error) {
 			return nil
 		}
 		kind := "A"
-		if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
+		if layer.IsWhiteout(st.Mode, st.Rdev) {
 			kind = "D"
 		} else if layer.Has(c.Lowers, name) {
 			kind = "C"

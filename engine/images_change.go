@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/engine/imagemount"
 	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
@@ -35,7 +36,7 @@ func (e *Engine) RemoveImage(name string, force bool) (*image.Removed, error) {
 }
 
 func (e *Engine) removeOptions(force bool) image.RemoveOptions {
-	return image.RemoveOptions{Force: force, Users: e.imageUsers, Trees: e.treesInUse, Active: func(id string) bool {
+	return image.RemoveOptions{Force: force, Users: e.imageUsers, Trees: e.treesInUse, Mounted: e.mountedAt, Active: func(id string) bool {
 		return slices.ContainsFunc(e.imageUsers(id), func(user string) bool {
 			c, err := e.open(user)
 			return err == nil && c.Running()
@@ -58,7 +59,7 @@ func (e *Engine) imageUsers(id string) (out []string) {
 	return out
 }
 
-// treesInUse are the layers that containers stand on. It is an error when one cannot say.
+// treesInUse are the layers that containers stand on, and those of mounted images. It is an error when one cannot say.
 func (e *Engine) treesInUse() (out []string, err error) {
 	ids, err := e.ids()
 	if err != nil {
@@ -73,7 +74,22 @@ func (e *Engine) treesInUse() (out []string, err error) {
 			out = append(out, c.Lowers...)
 		}
 	}
-	return out, nil
+	mounted, err := imagemount.List(e.state)
+	for _, m := range mounted {
+		out = append(out, m.Trees...)
+	}
+	return out, err
+}
+
+// mountedAt is where an image is mounted, "" if it is not.
+func (e *Engine) mountedAt(id string) string {
+	mounted, _ := imagemount.List(e.state)
+	for _, m := range mounted {
+		if m.ImageID == id {
+			return m.Path
+		}
+	}
+	return ""
 }
 
 // History tells how an image was made, the newest step first.

@@ -163,7 +163,7 @@ func (e *Engine) PruneImages(o PruneOptions) (*Pruned, error) {
 	}
 	for _, img := range list {
 		used := slices.ContainsFunc(e.imageUsers(img.ID), func(id string) bool { return !slices.Contains(p.Without, id) })
-		if used || !all && len(img.Names) > 0 || !p.wants(img.Config.Config.Labels, img.Created) {
+		if used || e.mountedAt(img.ID) != "" || !all && len(img.Names) > 0 || !p.wants(img.Config.Config.Labels, img.Created) {
 			continue
 		}
 		if err := e.pruneImage(p, img); err != nil {

@@ -22,6 +22,8 @@ type RemoveOptions struct {
 	Users  func(id string) []string // containers that have an image
 	Active func(id string) bool     // one of them runs
 	Trees  func() ([]string, error) // layers' trees that containers have, whether their image is there or not
+
+	Mounted func(id string) string // where an image is mounted on the host; "" is nowhere
 }
 
 // Removed is what a removal took away.
@@ -56,6 +58,9 @@ func (s *Store) Remove(name string, o RemoveOptions) (*Removed, error) {
 	}
 	if byName == "" && len(img.Names) > 1 && !o.Force {
 		return nil, errs.Text(errs.Conflict, fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", short(img.ID)))
+	}
+	if path := o.Mounted(img.ID); path != "" {
+		return nil, errs.Text(errs.Conflict, fmt.Sprintf("conflict: unable to delete %s (cannot be forced) - image is mounted on %s", name, path)).WithHint("berth image unmount " + path)
 	}
 	if users := o.Users(img.ID); len(users) > 0 {
 		how := "must be forced"

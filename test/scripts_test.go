@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Values["traces"] = traces()
 			env.Defer(func() {
-				cmd := exec.Command("sh", "-c", "berth ps -aq | xargs -r berth rm -f")
+				cmd := exec.Command("sh", "-c", "berth ps -aq | xargs -r berth rm -f; test ! -d $BERTH_STATE/images || berth image unmount -a")
 				cmd.Env = env.Vars
 				_ = cmd.Run()
 			})

@@ -25,7 +25,7 @@ type Result struct {
 // Check looks at everything that an engine keeps of images and containers, which takes as long as unpacking all images
 // once. With repair it mends what it can. What removes images waits meanwhile.
 func Check(e *engine.Engine, repair bool) ([]Result, error) {
-	store := image.Open(e.Root())
+	store := e.ImageStore()
 	unfinished, err := store.Unfinished()
 	if err != nil {
 		return nil, err

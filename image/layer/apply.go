@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,13 +25,13 @@ const (
 	xattrRecord    = "SCHILY.xattr."
 )
 
-// isWhiteout reports whether a file of an overlay's folder hides what lies below it.
-func isWhiteout(st *syscall.Stat_t) bool {
-	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+// IsWhiteout reports whether a file of an overlay's folder, by its stat(2), hides what lies below it.
+func IsWhiteout(mode uint32, rdev uint64) bool {
+	return mode&unix.S_IFMT == unix.S_IFCHR && rdev == 0
 }
 
-// isOpaque reports whether an open folder of an overlay hides what the folders below it hold.
-func isOpaque(folder *os.File) bool {
+// IsOpaque reports whether an open folder of an overlay hides what the folders below it hold.
+func IsOpaque(folder *os.File) bool {
 	value := make([]byte, 1)
 	n, err := unix.Fgetxattr(int(folder.Fd()), opaqueXattr, value)
 	return err == nil && n == 1 && value[0] == 'y'

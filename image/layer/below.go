@@ -84,9 +84,9 @@ func lookup(layer, path string) found {
 			if err != nil {
 				return found{hides: true}
 			}
-			e.hides = isOpaque(f) || e.hides
+			e.hides = IsOpaque(f) || e.hides
 			f.Close()
-		case isWhiteout(fi.Sys().(*syscall.Stat_t)):
+		case hidesAll(fi):
 			return found{hides: true}
 		default:
 			e.hides, e.onTheWay = true, i < len(names)-1
@@ -94,4 +94,9 @@ func lookup(layer, path string) found {
 		}
 	}
 	return e
+}
+
+func hidesAll(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && IsWhiteout(st.Mode, st.Rdev)
 }

@@ -199,7 +199,7 @@ func (c *comparer) differs(a, b *os.File, name, at string, sides *[2]unix.Stat_t
 		return "size", nil
 	case kind != unix.S_IFDIR && c.first(0, x, at) != c.first(1, y, at):
 		return "links", nil
-	case kind != unix.S_IFDIR && (kind != unix.S_IFCHR || x.Rdev != 0) && x.Mtim != y.Mtim: // of a whiteout it says nothing
+	case kind != unix.S_IFDIR && !IsWhiteout(x.Mode, x.Rdev) && x.Mtim != y.Mtim: // of a whiteout it says nothing
 		return "time", nil
 	case x.Ino == y.Ino && x.Ctim == y.Ctim:
 		return "", nil // the same file of a layer that both have

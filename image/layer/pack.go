@@ -122,7 +122,7 @@ func (p *packer) add(name, as string, fi fs.FileInfo) error {
 	if !ok {
 		return errors.New("no attributes")
 	}
-	if p.Upper && isWhiteout(st) {
+	if p.Upper && IsWhiteout(st.Mode, st.Rdev) {
 		return p.out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(path.Dir(as), whiteoutPrefix+path.Base(as)), Mode: 0o600})
 	}
 	if fi.Mode()&fs.ModeSocket != 0 {
@@ -203,7 +203,7 @@ func (p *packer) folder(name string, h *tar.Header) error {
 	if err := p.out.WriteHeader(h); err != nil {
 		return err
 	}
-	if p.Upper && isOpaque(f) {
+	if p.Upper && IsOpaque(f) {
 		return p.out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: h.Name + opaqueMarker, Mode: 0o600})
 	}
 	return nil
