@@ -75,6 +75,12 @@ func seal() (*os.File, error) {
 	if err == nil {
 		err = copyAll(dst, src, fi.Size())
 	}
+	// Who may not read a program may not trace who executes it, whatever powers he has in a user namespace (would_dump in
+	// fs/exec.c): root of a container cannot get hold of a process of ours that is there already and has not become the
+	// container's program yet. That it is not dumpable keeps out only those without CAP_SYS_PTRACE (CVE-2016-9962).
+	if err == nil {
+		err = dst.Chmod(0o711)
+	}
 	// A busy machine's kernel (memfd_wait_for_pins) may find a page in use by its own reclaim: it waits, then says EBUSY.
 	for try := 0; (err == nil || err == unix.EBUSY) && try < 10; try++ {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)

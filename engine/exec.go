@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/engine/change"
+	"github.com/berth-containers/berth/engine/confine"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/caps"
 	"github.com/berth-containers/berth/monitor"
@@ -88,11 +89,18 @@ func (c *Container) execProcess(cfg *ExecConfig) (*container.Process, error) {
 	if cfg.WorkingDir != "" {
 		cwd = path.Join("/", cfg.WorkingDir)
 	}
-	o, err := c.securityOptions()
+	o, err := confine.Parse(c.HostConfig.SecurityOpt)
 	if err != nil {
 		return nil, err
 	}
-	set := c.capabilities(o)
+	l, err := c.labels(&o)
+	if err == nil {
+		err = l.Load()
+	}
+	if err != nil {
+		return nil, err
+	}
+	set := c.capabilities()
 	if cfg.Privileged {
 		set = caps.All()
 	}
@@ -101,8 +109,8 @@ func (c *Container) execProcess(cfg *ExecConfig) (*container.Process, error) {
 		held = nil
 	}
 	return container.NewProcess(&specs.Process{
-		Args: cfg.Cmd, Cwd: cwd, Terminal: cfg.Tty, User: u, NoNewPrivileges: o.forbidsGain(u.UID, (c.UserAsked || cfg.User != "") && !c.HostConfig.Privileged && !cfg.Privileged), Rlimits: c.rlimits(),
+		Args: cfg.Cmd, Cwd: cwd, Terminal: cfg.Tty, User: u, NoNewPrivileges: o.ForbidsGain(u.UID, (c.UserAsked || cfg.User != "") && !c.HostConfig.Privileged && !cfg.Privileged), Rlimits: c.rlimits(),
 		Env:          c.environment(home, cfg.Tty, change.MergeEnv(c.Process.Env, cfg.Env)),
-		Capabilities: &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held},
+		Capabilities: &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held}, ApparmorProfile: l.Profile, SelinuxLabel: l.Process,
 	})
 }

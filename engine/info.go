@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/berth-containers/berth/engine/confine"
 	"github.com/berth-containers/berth/engine/doctor"
 	"github.com/berth-containers/berth/internal/version"
 	"github.com/berth-containers/berth/linux/cgroup"
@@ -95,6 +96,7 @@ func (e *Engine) Info() (*Info, error) {
 			i.CgroupVersion = "2"
 		}
 	}
+	i.SecurityOptions = append(i.SecurityOptions, confine.Modules()...)
 	if seccomp.Supported() {
 		i.SecurityOptions = append(i.SecurityOptions, "name=seccomp,profile=builtin")
 	}

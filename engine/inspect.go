@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	"github.com/berth-containers/berth/engine/confine"
 	"github.com/berth-containers/berth/engine/logging"
 	"github.com/berth-containers/berth/engine/mountpoint"
 	bridges "github.com/berth-containers/berth/network"
@@ -64,6 +65,10 @@ func (c *Container) Inspect(size bool) *Inspection {
 	if cfg, err := c.logConfig(); err == nil {
 		out.LogPath = cfg.File
 	}
+	if o, err := confine.Parse(host.SecurityOpt); err == nil {
+		l, _ := c.labels(&o)
+		out.AppArmorProfile, out.ProcessLabel, out.MountLabel = l.Profile, l.Process, l.File
+	}
 	if size {
 		rw, all := c.sizes()
 		out.SizeRw, out.SizeRootFs = &rw, &all
@@ -78,7 +83,7 @@ func (c *Container) showDefaults(h *docker.HostConfig) {
 	if h.ShmSize <= 0 && !h.IpcMode.IsHost() && !h.IpcMode.IsContainer() {
 		h.ShmSize = defaultShmSize
 	}
-	if o, err := c.securityOptions(); err == nil && !h.Privileged && !o.unmask {
+	if o, err := confine.Parse(h.SecurityOpt); err == nil && !h.Privileged && !o.Unmask {
 		h.MaskedPaths, h.ReadonlyPaths = maskedPaths, readonlyPaths
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-containers/berth/engine/confine"
 	"github.com/berth-containers/berth/engine/devices"
 	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
@@ -28,17 +29,8 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
-// securityOptions are what --security-opt says.
-type securityOptions struct {
-	noNewPrivileges *bool  // nil: nothing is said
-	unmask          bool   // systempaths=unconfined
-	seccomp         string // "": the default profile; unconfined; or a profile in JSON
-	apparmor        string
-	label           []string
-}
-
 func (c *Container) checkSecurity() error {
-	if _, err := c.securityOptions(); err != nil {
+	if _, err := confine.Parse(c.HostConfig.SecurityOpt); err != nil {
 		return err
 	}
 	for _, list := range [][]string{c.HostConfig.CapAdd, c.HostConfig.CapDrop} {
@@ -67,91 +59,69 @@ func (c *Container) checkSecurity() error {
 	return nil
 }
 
-func (c *Container) securityOptions() (o securityOptions, err error) {
-	for _, opt := range c.HostConfig.SecurityOpt {
-		key, value, hasValue := strings.Cut(opt, "=")
-		if !hasValue {
-			key, value, hasValue = strings.Cut(opt, ":")
+// labels are what the host's security modules know the container by.
+func (c *Container) labels(o *confine.Options) (confine.Labels, error) {
+	h := &c.HostConfig
+	subject := confine.Subject{ID: c.ID, Privileged: h.Privileged, Open: h.PidMode.IsHost() || h.IpcMode.IsHost()}
+	for _, name := range []string{h.PidMode.Container(), h.IpcMode.Container()} {
+		if name == "" {
+			continue
 		}
-		switch {
-		case key == "no-new-privileges" && (!hasValue || value == "true"):
-			o.noNewPrivileges = new(true)
-		case key == "no-new-privileges" && value == "false":
-			o.noNewPrivileges = new(false)
-		case key == "seccomp" && value != "":
-			if o.seccomp, err = readProfile(value); err != nil {
-				return o, err
-			}
-		case key == "systempaths" && value == "unconfined":
-			o.unmask = true
-		case key == "apparmor" && value != "":
-			o.apparmor = value
-		case key == "label" && value != "":
-			o.label = append(o.label, value)
-		default:
-			return o, errs.Text(errs.Invalid, fmt.Sprintf("invalid --security-opt: %q", opt))
+		if other, err := c.e.Lookup(name); err == nil {
+			subject.Beside = other.ID
 		}
 	}
-	return o, nil
-}
-
-// forbidsGain reports whether a process can gain no privileges by executing set-uid programs and files with capabilities
-// (PR_SET_NO_NEW_PRIVS, prctl(2)). Who asks for an ordinary user with --user gets one that stays one; an image that has a
-// user of its own may have sudo, and --security-opt no-new-privileges=false lets everybody have it.
-func (o *securityOptions) forbidsGain(uid uint32, asked bool) bool {
-	if o.noNewPrivileges != nil {
-		return *o.noNewPrivileges
-	}
-	return asked && uid != 0
-}
-
-// readProfile takes a profile as JSON, which a client has read already, or by the name of a file.
-func readProfile(value string) (string, error) {
-	if value == "unconfined" || strings.HasPrefix(strings.TrimSpace(value), "{") {
-		return value, nil
-	}
-	if value == "builtin" {
-		return "", nil
-	}
-	b, err := os.ReadFile(value)
-	if err != nil {
-		return "", errs.New(errs.Invalid, "read seccomp profile", err)
-	}
-	return string(b), nil
+	return o.Labels(subject)
 }
 
 // addSecurity bounds what the container's processes may do.
 func (c *Container) addSecurity(s *specs.Spec) error {
-	o, err := c.securityOptions()
+	o, err := confine.Parse(c.HostConfig.SecurityOpt)
 	if err != nil {
 		return err
 	}
+	if err := c.addLabels(s, &o); err != nil {
+		return err
+	}
 	privileged := c.HostConfig.Privileged
-	set := c.capabilities(o)
+	set := c.capabilities()
 	held := set
 	if s.Process.User.UID != 0 {
 		held = nil // an ordinary user gets none, only the bound of what it can gain
 	}
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: set, Effective: held, Permitted: held}
-	s.Process.NoNewPrivileges = o.forbidsGain(s.Process.User.UID, c.UserAsked && !privileged)
-	if !privileged && !o.unmask {
+	s.Process.NoNewPrivileges = o.ForbidsGain(s.Process.User.UID, c.UserAsked && !privileged)
+	if !privileged && !o.Unmask {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 		thermal, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle") // CVE-2018-20721's class: a side channel
 		s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, thermal...)
 	}
 	switch {
-	case privileged && o.seccomp == "" || o.seccomp == "unconfined" || !seccomp.Supported():
-	case o.seccomp != "":
-		s.Linux.Seccomp, err = profile.Load([]byte(o.seccomp), set)
+	case privileged && o.Seccomp == "" || o.Seccomp == "unconfined" || !seccomp.Supported():
+	case o.Seccomp != "":
+		s.Linux.Seccomp, err = profile.Load([]byte(o.Seccomp), set)
 	default:
 		s.Linux.Seccomp, err = profile.Default(set)
 	}
 	return err
 }
 
+// addLabels gives processes and files their labels, and the files that are on the host theirs.
+func (c *Container) addLabels(s *specs.Spec, o *confine.Options) error {
+	l, err := c.labels(o)
+	if err == nil {
+		err = l.Load()
+	}
+	if err != nil {
+		return err
+	}
+	s.Process.ApparmorProfile, s.Process.SelinuxLabel, s.Linux.MountLabel = l.Profile, l.Process, l.File
+	return l.Relabel(s.Mounts, c.Mounts, c.runDir())
+}
+
 // capabilities are the default ones, with and without what the user says; a container with all of the host's rights
 // has all.
-func (c *Container) capabilities(securityOptions) []string {
+func (c *Container) capabilities() []string {
 	if c.HostConfig.Privileged {
 		return caps.All()
 	}

@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/confine"
 	"github.com/berth-containers/berth/linux/cgroup"
+	"github.com/berth-containers/berth/linux/lsm"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/seccomp"
@@ -41,7 +43,7 @@ type host struct{ root string }
 func Examine(root string) []Finding {
 	e := &host{root}
 	var out []Finding
-	for _, check := range []func() []Finding{checkKernel, checkNamespaces, checkCgroups, e.checkOverlay, checkFilter, checkForwarding, e.checkSpace, checkRuntime} {
+	for _, check := range []func() []Finding{checkKernel, checkNamespaces, checkCgroups, e.checkOverlay, checkFilter, checkModules, checkForwarding, e.checkSpace, checkRuntime} {
 		out = append(out, check()...)
 	}
 	return out
@@ -129,6 +131,15 @@ func (e *host) checkOverlay() []Finding {
 
 func checkFilter() []Finding {
 	return []Finding{finding("seccomp", seccomp.Supported(), Warning, "system call filters work", "the kernel has no seccomp filters: containers run without", "use a kernel with CONFIG_SECCOMP_FILTER")}
+}
+
+// checkModules looks whether a host that confines programs can confine containers.
+func checkModules() []Finding {
+	if !lsm.AppArmor() {
+		return nil
+	}
+	return []Finding{finding("apparmor", confine.Parser() != "", Warning, "profiles can be loaded", "AppArmor is on and apparmor_parser is missing: containers run without a profile",
+		"install the package apparmor")}
 }
 
 func checkForwarding() []Finding {

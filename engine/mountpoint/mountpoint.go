@@ -106,8 +106,13 @@ func CheckDestination(spec, destination string) error {
 	return nil
 }
 
-// useMode reads the options of -v: ro, rw, propagation, nocopy, idmap, U, O; z and Z, which label files for SELinux, are
-// for hosts that have it. Of those that exclude each other one is taken.
+// Shared and Private report whether -v says z or Z: on a host with SELinux the files get the context of all containers'
+// files, or that of this one's alone.
+func (m *Point) Shared() bool  { return slices.Contains(strings.Split(m.Mode, ","), "z") }
+func (m *Point) Private() bool { return slices.Contains(strings.Split(m.Mode, ","), "Z") }
+
+// useMode reads the options of -v: ro, rw, propagation, nocopy, idmap, U, O, z, Z. Of those that exclude each other one
+// is taken.
 func (m *Point) useMode(spec string) error {
 	var access, propagation, labels int
 	for _, o := range strings.Split(m.Mode, ",") {
