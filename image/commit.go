@@ -4,8 +4,11 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -39,6 +42,10 @@ func (s *Store) Commit(base *Image, upper string, o CommitOptions) (*Image, erro
 			return nil, err
 		}
 	}
+	date, err := sourceDate()
+	if err != nil {
+		return nil, err
+	}
 	lock, err := s.Writing()
 	if err != nil {
 		return nil, err
@@ -47,7 +54,7 @@ func (s *Store) Commit(base *Image, upper string, o CommitOptions) (*Image, erro
 	r, w := io.Pipe()
 	go func() {
 		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		err := layer.Pack(z, upper, layer.PackOptions{Upper: true})
+		err := layer.Pack(z, upper, layer.PackOptions{Upper: true, Latest: date})
 		w.CloseWithError(errors.Join(err, z.Close()))
 	}()
 	l, err := s.AddLayer(r, "", "")
@@ -55,9 +62,26 @@ func (s *Store) Commit(base *Image, upper string, o CommitOptions) (*Image, erro
 	if err != nil {
 		return nil, errs.Wrap("commit", err)
 	}
-	now := time.Now().UTC()
-	cfg.History = append(cfg.History, v1.History{Created: &now, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message})
-	return s.assemble(&cfg, append(slices.Clone(base.Layers), *l), now, o.Ref)
+	created := date
+	if date.IsZero() {
+		created = time.Now().UTC()
+	}
+	cfg.History = append(cfg.History, v1.History{Created: &created, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message})
+	return s.assemble(&cfg, append(slices.Clone(base.Layers), *l), created, o.Ref)
+}
+
+// sourceDate is the time in the environment's SOURCE_DATE_EPOCH, seconds since 1970: images are made as if it were then
+// (https://reproducible-builds.org/specs/source-date-epoch/). Zero means that there is none.
+func sourceDate() (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return time.Time{}, errs.Text(errs.Invalid, fmt.Sprintf("invalid SOURCE_DATE_EPOCH %q: want seconds since 1970", text))
+	}
+	return time.Unix(n, 0).UTC(), nil
 }
 
 // History tells how an image was made, the newest step first.

@@ -62,6 +62,10 @@ func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
 			return nil, err
 		}
 	}
+	date, err := sourceDate()
+	if err != nil {
+		return nil, err
+	}
 	lock, err := s.Writing()
 	if err != nil {
 		return nil, err
@@ -70,6 +74,9 @@ func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
 	l, err := s.AddLayer(r, "", "")
 	if err != nil {
 		return nil, errs.Wrap("import image", err)
+	}
+	if o.Created.IsZero() {
+		o.Created = date
 	}
 	if o.Created.IsZero() {
 		o.Created = time.Now().UTC()

@@ -4,7 +4,9 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,5 +63,40 @@ func TestCompare(t *testing.T) {
 	want := "C /d names\nC /d/a content\nC /d/b mode\nD /d/w \nD /e \nC /kind kind of file\nA /kind/new \nC /linked links\nC /s target\nC /same links\nC /x attributes"
 	if got := diff(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// The same tree gives the same bytes, in whatever order, by whatever means and where it was made.
+func TestPackIsReproducible(t *testing.T) {
+	at := time.Unix(1_000_000_000, 0)
+	entries := []entry{file("z", "1"), file("d/b", "2"), file("d/a", "3"), link(tar.TypeSymlink, "s", "t"), file("d.e", "4"), file("d/.wh.w", "")}
+	for i := range entries {
+		entries[i].ModTime = at
+	}
+	entries[0].PAXRecords = map[string]string{"SCHILY.xattr.user.b": "1", "SCHILY.xattr.user.a": "2", "SCHILY.xattr.user.c": "3"}
+	entries = append(entries, entry{tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: at}, ""}, entry{tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: at}, ""})
+	second := link(tar.TypeLink, "linked", "z") // comes after the first name
+	a := apply(t, append(slices.Clone(entries), second)...)
+	slices.Reverse(entries)
+	b := apply(t, append(entries, second)...)
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, b+"/d/a", []unix.Timespec{{Sec: 5}, {Sec: at.Unix(), Nsec: 7}}, 0); err != nil {
+		t.Fatal(err)
+	}
+	pack := func(dir string, o PackOptions) string {
+		var out bytes.Buffer
+		if err := Pack(&out, dir, o); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if pack(a, PackOptions{Upper: true}) != pack(b, PackOptions{Upper: true}) {
+		changes, err := Compare(a, b)
+		t.Errorf("two archives of one tree differ; the trees: %v, %v", changes, err)
+	}
+	if err := os.Chtimes(b+"/d.e", at, at.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if o := (PackOptions{Latest: at}); pack(a, o) != pack(b, o) || pack(a, PackOptions{}) == pack(b, PackOptions{}) {
+		t.Error("later times do not become the latest")
 	}
 }

@@ -22,10 +22,12 @@ import (
 
 // PackOptions of Pack.
 type PackOptions struct {
-	Upper bool   // the tree is an overlay's upper folder: what it hides becomes whiteouts
-	From  string // only this file or folder of the tree; "" is all
-	As    string // name in the archive of what From is; "" keeps the names
-	Bare  bool   // what is mounted on the tree stays out: its places are empty
+	Upper  bool      // the tree is an overlay's upper folder: what it hides becomes whiteouts
+	From   string    // only this file or folder of the tree; "" is all
+	As     string    // name in the archive of what From is; "" keeps the names
+	Latest time.Time // later times of files become this one; zero: all stay
+
+	Bare bool // what is mounted on the tree stays out: its places are empty
 }
 
 // Pack writes a tree as a tar archive: in the order of names, so that the same tree gives the same bytes. dir may change
@@ -128,7 +130,7 @@ func (p *packer) add(name, as string, fi fs.FileInfo) error {
 	if fi.Mode()&fs.ModeSocket != 0 {
 		return nil // no archive has a place for it, and without its process it means nothing
 	}
-	h := &tar.Header{Name: as, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid), ModTime: time.Unix(st.Mtim.Sec, 0), Format: tar.FormatPAX, PAXRecords: map[string]string{}}
+	h := &tar.Header{Name: as, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid), ModTime: p.time(st), Format: tar.FormatPAX, PAXRecords: map[string]string{}}
 	switch fi.Mode() & fs.ModeType {
 	case fs.ModeDir:
 		h.Typeflag, h.Name = tar.TypeDir, as+"/"
@@ -153,6 +155,15 @@ func (p *packer) add(name, as string, fi fs.FileInfo) error {
 		return p.folder(name, h)
 	}
 	return p.out.WriteHeader(h)
+}
+
+// time is a file's, in whole seconds.
+func (p *packer) time(st *syscall.Stat_t) time.Time {
+	at := time.Unix(st.Mtim.Sec, 0)
+	if !p.Latest.IsZero() && at.After(p.Latest) {
+		return p.Latest
+	}
+	return at
 }
 
 func (p *packer) file(name string, h *tar.Header, st *syscall.Stat_t) error {
