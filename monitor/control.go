@@ -176,7 +176,14 @@ func (m *monitor) do(r Request) error {
 		if r.Resources == nil {
 			return nil
 		}
-		return l.c.Update(r.Resources)
+		if err := l.c.Update(r.Resources); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		m.Plan.Resources = l.c.Made.Resources // for the next life, and for a monitor that takes over
+		m.keepConfig()
+		m.mu.Unlock()
+		return nil
 	}
 	return errs.New(errs.Invalid, "serve request", fmt.Errorf("unknown operation %q", r.Op))
 }

@@ -74,9 +74,13 @@ func (v Idle) leave() (gone bool) {
 	return true
 }
 
-// leave removes the folder by which the monitor is found.
+// leave removes the folder by which the monitor is found. Nobody comes after it, so it tries twice.
 func (m *monitor) leave() {
-	_ = trace.Step("unlink", "nothing of the running container is left", "dir", m.Dir).Do(func() error { return os.RemoveAll(m.Dir) })
+	for range 2 {
+		if trace.Step("unlink", "nothing of the running container is left", "dir", m.Dir).Do(func() error { return os.RemoveAll(m.Dir) }) == nil {
+			return
+		}
+	}
 }
 
 // Run undoes. It may run twice, and what is gone already is no error.

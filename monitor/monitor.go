@@ -372,7 +372,11 @@ func (m *monitor) awaitEnd() *Exit {
 	m.mu.Unlock()
 	m.tellEnd(&l.exit)
 	close(l.ended)
-	if err := l.c.Delete(true); err != nil && l.exit.Error == "" {
+	err = l.c.Delete(true)
+	if err != nil { // nobody comes after us: a second attempt is all there is
+		err = l.c.Delete(true)
+	}
+	if err != nil && l.exit.Error == "" {
 		l.exit.Error = err.Error()
 	}
 	l.io.drain(2*time.Second, func() bool { return m.waitForReader(&l.exit) })

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -96,14 +98,14 @@ func stepsOf(t *testing.T, root, process string) int {
 	return n
 }
 
-// Whatever process dies at whichever step of a start, the next command cleans up: no control group, mount, process or
-// name is left after rm.
-func TestKilledAtEveryStep(t *testing.T) {
+// everyStep runs a container again and again, and each time one of Berth's processes dies at another of its steps, or
+// that step fails. What the run has said is given to a function; after it the next command works and, with rm, nothing is
+// left: no control group, mount, process or name.
+func everyStep(t *testing.T, stride int, fault func(process string, n int) string, look func(fault, said string, code int)) {
 	root, before := newRoot(t), traces()
 	if _, errOut, code := berth(t, root, "run", "--rm", "--net", "none", "/bin/true"); code != 0 {
 		t.Fatal(errOut)
 	}
-	stride := 1
 	if testing.Short() {
 		stride = 20
 	}
@@ -113,21 +115,56 @@ func TestKilledAtEveryStep(t *testing.T) {
 			most += 40 // those of the end are not shown
 		}
 		for n := 1; n <= most; n += stride {
-			t.Setenv("BERTH_FAULT", fmt.Sprintf("%s:%d", process, n))
-			_, _, _ = berth(t, root, "run", "--rm", "--name", "victim", "--net", "none", "/bin/true")
+			injected := fault(process, n)
+			t.Setenv("BERTH_FAULT", injected)
+			out, errOut, code := berth(t, root, "run", "--rm", "--name", "victim", "--net", "none", "/bin/true")
 			t.Setenv("BERTH_FAULT", "")
-			_, errOut, code := berth(t, root, "run", "--rm", "--name", "next", "--net", "none", "/bin/true")
+			look(injected, out+errOut, code)
+			_, errOut, code = berth(t, root, "run", "--rm", "--name", "next", "--net", "none", "/bin/true")
 			if code != 0 {
-				t.Errorf("after %s died at step %d: %s", process, n, errOut)
+				t.Errorf("after the fault %s: %s", injected, errOut)
 			}
 			_, _, _ = berth(t, root, "ps", "-a")
 			_, _, _ = berth(t, root, "rm", "-f", "victim")
 			if left := append(newTraces(before), files(t, root)...); len(left) > 0 {
 				time.Sleep(100 * time.Millisecond) // what is just ending
 				if left = append(newTraces(before), files(t, root)...); len(left) > 0 {
-					t.Fatalf("after %s died at step %d there are left:\n%s", process, n, strings.Join(left, "\n"))
+					t.Fatalf("after the fault %s there are left:\n%s", injected, strings.Join(left, "\n"))
 				}
 			}
 		}
+	}
+}
+
+// Whatever process dies at whichever step of a start, the next command cleans up.
+func TestKilledAtEveryStep(t *testing.T) {
+	everyStep(t, 1, func(process string, n int) string { return fmt.Sprintf("%s:%d", process, n) }, func(string, string, int) {})
+}
+
+// Whichever step of a start fails because a resource is exhausted or broken, that is told in a line, or the container does
+// without what it was for.
+func TestErrorAtEveryStep(t *testing.T) {
+	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EMFILE, syscall.ENOMEM}
+	failed, stride := 0, 3
+	if os.Getenv("BERTH_TEST_ROUNDS") != "" { // more than usual
+		stride = 1
+	}
+	everyStep(t, stride, func(process string, n int) string {
+		return fmt.Sprintf("%s:%d:%d", process, n, errnos[n%len(errnos)])
+	}, func(fault, said string, code int) {
+		if strings.Contains(said, "goroutine ") || code != 0 && code < 125 {
+			t.Errorf("with the fault %s the exit status is %d: %s", fault, code, said)
+		}
+		if code == 0 {
+			return
+		}
+		failed++
+		number, _ := strconv.Atoi(fault[strings.LastIndexByte(fault, ':')+1:])
+		if !strings.HasPrefix(said, "berth: ") || !strings.Contains(said, syscall.Errno(number).Error()) {
+			t.Errorf("with the fault %s is said: %s", fault, said)
+		}
+	})
+	if failed == 0 {
+		t.Error("no step has failed")
 	}
 }

@@ -52,7 +52,8 @@ var recorder struct {
 	process string
 	records []Record
 	sink    *os.File
-	fault   int // the step to die before; 0: none
+	fault   int           // the step to die before; 0: none
+	errno   syscall.Errno // not 0: what that step fails with, instead
 	count   int
 }
 
@@ -60,14 +61,18 @@ var recorder struct {
 const keep = 512
 
 // Begin names the part that this process plays. With BERTH_FAULT=PROCESS:N in the environment (tests only) the
-// process of that name kills itself with SIGKILL just before its Nth step, counted from 1.
+// process of that name kills itself with SIGKILL just before its Nth step, counted from 1; with PROCESS:N:E that step is
+// not made and fails with the error number E.
 func Begin(process string) {
 	recorder.Lock()
 	defer recorder.Unlock()
 	recorder.process = process
-	recorder.fault, recorder.count = 0, 0
+	recorder.fault, recorder.errno, recorder.count = 0, 0, 0
 	if who, n, ok := strings.Cut(os.Getenv("BERTH_FAULT"), ":"); ok && who == process {
+		n, number, _ := strings.Cut(n, ":")
 		recorder.fault, _ = strconv.Atoi(n)
+		e, _ := strconv.Atoi(number)
+		recorder.errno = syscall.Errno(e)
 	}
 }
 
@@ -97,9 +102,11 @@ func Step(name, why string, args ...any) S { return S{name, why, args} }
 
 // Do makes the step and returns fn's error as it is.
 func (s S) Do(fn func() error) error {
-	die()
+	err := fault()
 	at := now()
-	err := fn()
+	if err == nil {
+		err = fn()
+	}
 	s.add(at, now()-at, err)
 	return err
 }
@@ -144,16 +151,20 @@ func emitLocked(r Record) {
 	_, _ = recorder.sink.Write(append(b, '\n'))
 }
 
-// die ends the process where a test asked for it.
-func die() {
+// fault ends the process, or fails, where a test asked for it.
+func fault() error {
 	recorder.Lock()
 	recorder.count++
-	hit := recorder.fault > 0 && recorder.count == recorder.fault
+	hit, errno := recorder.fault > 0 && recorder.count == recorder.fault, recorder.errno
 	recorder.Unlock()
-	if hit {
+	if hit && errno == 0 {
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+	if hit {
+		return errno
+	}
+	return nil
 }
 
 // Records returns a copy of the steps made so far, also those that [Import] brought.
