@@ -84,6 +84,20 @@ func (r replay) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Rewind makes what is there count as left by an earlier writer, unless it is more than max bytes: then it is forgotten.
+func (w *Writer) Rewind(max int64) error {
+	left, err := w.f.Seek(0, io.SeekEnd)
+	if err == nil && left > max {
+		return w.Restart()
+	}
+	if err == nil {
+		_, err = w.f.Seek(0, io.SeekStart)
+	}
+	w.hash.Reset()
+	w.size, w.prior = 0, left
+	return errs.Wrap("write blob", err)
+}
+
 // Restart forgets all that was written, also by others before.
 func (w *Writer) Restart() error {
 	err := w.f.Truncate(0)

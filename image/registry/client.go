@@ -4,15 +4,9 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -21,52 +15,48 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/berth-containers/berth/image/reference"
+	"github.com/berth-containers/berth/image/registry/hosts"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/version"
 )
 
-// configFolders are where authorities and keys for registries lie.
-var configFolders = [...]string{"/etc/docker/certs.d", "/etc/containers/certs.d"}
-
-// parse makes go-containerregistry's name of ours.
-func parse(r reference.Reference) (name.Reference, error) {
-	var options []name.Option
-	if insecure(r.Domain) {
-		options = append(options, name.Insecure)
-	}
-	text := r.String()
-	if r.Tag != "" && r.Digest != "" { // the digest says all
-		text = r.Name() + "@" + r.Digest
-	}
-	ref, err := name.ParseReference(text, options...)
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "", err)
-	}
-	return ref, nil
-}
-
-// insecure reports whether a registry is listed as one without TLS, or with a certificate that nobody checks.
-func insecure(host string) bool {
-	list := strings.FieldsFunc(os.Getenv("BERTH_INSECURE_REGISTRIES"), func(r rune) bool { return r == ',' || r == ' ' })
-	var daemon struct {
-		Insecure []string `json:"insecure-registries"`
-	}
-	if b, err := os.ReadFile("/etc/docker/daemon.json"); err == nil && json.Unmarshal(b, &daemon) == nil {
-		list = append(list, daemon.Insecure...)
-	}
-	return slices.Contains(list, host)
-}
-
-// client speaks to one registry about one repository.
+// client speaks to one registry, or a mirror of it, about one repository.
 type client struct {
 	patience
 	repo      name.Repository
 	transport *transport.Wrapper // authenticates
 }
 
-// connect shakes hands with the registry of a repository. more are scopes beside that of reading it.
-func connect(ctx context.Context, repo name.Repository, more ...string) (*client, error) {
-	t, err := transportFor(repo.RegistryStr())
+// places lists where a repository can be asked for.
+func places(r reference.Reference) ([]hosts.Place, error) {
+	return hosts.System().Find(r.Domain, r.Path, r.Digest != "")
+}
+
+// identifier is what a registry calls an image: its digest, if that is known, or its tag.
+func identifier(r reference.Reference) string {
+	if r.Digest != "" {
+		return r.Digest
+	}
+	return r.Tag
+}
+
+// repositoryOf is go-containerregistry's name of a place.
+func repositoryOf(p hosts.Place) (name.Repository, error) {
+	var options []name.Option
+	if p.Plain {
+		options = append(options, name.Insecure)
+	}
+	registry, err := name.NewRegistry(p.Host, options...)
+	if err != nil {
+		return name.Repository{}, errs.New(errs.Invalid, "", err)
+	}
+	return registry.Repo(p.Repository), nil
+}
+
+// connect shakes hands with a place. upstream is the registry whose mirror it is, if it is one; more are scopes beside
+// that of reading the repository.
+func connect(ctx context.Context, p hosts.Place, upstream string, more ...string) (*client, error) {
+	repo, err := repositoryOf(p)
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +64,24 @@ func connect(ctx context.Context, repo name.Repository, more ...string) (*client
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "read credentials", err)
 	}
-	agent := transport.NewUserAgent(&patient{usual, t}, "berth/"+version.String())
-	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, agent, append([]string{repo.Scope(transport.PullScope)}, more...))
+	t, err := handshake(ctx, repo.Registry, p, upstream, auth, append([]string{repo.Scope(transport.PullScope)}, more...))
 	if err != nil {
 		return nil, err
 	}
-	return &client{usual, repo, authenticated.(*transport.Wrapper)}, nil
+	return &client{usual, repo, t}, nil
+}
+
+func handshake(ctx context.Context, registry name.Registry, p hosts.Place, upstream string, auth authn.Authenticator, scopes []string) (*transport.Wrapper, error) {
+	t, err := newRoute(registry.RegistryStr(), p, upstream)
+	if err != nil {
+		return nil, err
+	}
+	agent := transport.NewUserAgent(&patient{usual, t}, "berth/"+version.String())
+	authenticated, err := transport.NewWithContext(ctx, registry, auth, agent, scopes)
+	if err != nil {
+		return nil, err
+	}
+	return authenticated.(*transport.Wrapper), nil
 }
 
 // get asks for something of the repository: its manifests or blobs.
@@ -131,54 +133,6 @@ func (c *client) smallOnce(ctx context.Context, kind, id, accept string, max int
 	return b, resp.Header.Get("Content-Type"), err
 }
 
-// transportFor trusts what was put into certs.d for a registry, besides the system's authorities.
-func transportFor(host string) (http.RoundTripper, error) {
-	t := remote.DefaultTransport.(*http.Transport).Clone()
-	t.DisableCompression = true // lengths and digests are those of what is sent
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure(host)}
-	for _, folder := range configFolders {
-		dir := filepath.Join(folder, host)
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			file := filepath.Join(dir, e.Name())
-			switch filepath.Ext(file) {
-			case ".crt":
-				if err := trust(t.TLSClientConfig, file); err != nil {
-					return nil, err
-				}
-			case ".cert":
-				pair, err := tls.LoadX509KeyPair(file, strings.TrimSuffix(file, ".cert")+".key")
-				if err != nil {
-					return nil, errs.New(errs.Invalid, "load client certificate "+file, err)
-				}
-				t.TLSClientConfig.Certificates = append(t.TLSClientConfig.Certificates, pair)
-			}
-		}
-	}
-	return t, nil
-}
-
-func trust(c *tls.Config, file string) error {
-	if c.RootCAs == nil {
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		c.RootCAs = pool
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return errs.New(errs.Invalid, "trust "+file, err)
-	}
-	if !c.RootCAs.AppendCertsFromPEM(b) {
-		return errs.New(errs.Invalid, "trust "+file, errors.New("there is no certificate in it"))
-	}
-	return nil
-}
-
 // explain gives an error of a registry its kind.
 func explain(what string, err error) error {
 	if err == nil {
@@ -195,7 +149,9 @@ func explain(what string, err error) error {
 		return errs.New(errs.Unavailable, what, err)
 	}
 	switch answer.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusUnauthorized:
+		return errs.New(errs.Permission, what, errors.New("unauthorized: authentication required")).WithHint("berth login")
+	case http.StatusForbidden:
 		return errs.New(errs.Permission, what, err).WithHint("berth login")
 	case http.StatusNotFound:
 		if strings.Contains(answer.Request.URL.Path, "/manifests/") {

@@ -8,7 +8,9 @@
 // takes it away. What passes is tried anew (patience.go); a registry that contradicts itself is refused, and nothing of
 // what it said is kept.
 //
-// Credentials are those of docker and podman: ~/.docker/config.json with its credential helpers, and auth.json. Own
-// authorities lie in /etc/docker/certs.d/HOST and /etc/containers/certs.d/HOST. A registry is spoken to without TLS only
-// if it is on this host, or listed as insecure in /etc/docker/daemon.json or BERTH_INSECURE_REGISTRIES.
+// Where a registry's images are asked for, it and its mirrors, and how, is package hosts'. A mirror that does not serve is
+// passed over; whatever comes from one is checked as what comes from the registry. A registry is spoken to without TLS
+// only if it is on this host, or listed as insecure.
+//
+// Credentials are those of docker and podman: ~/.docker/config.json with its credential helpers, and auth.json.
 package registry

@@ -12,10 +12,14 @@ import (
 	"os"
 	"path/filepath"
 
+	helpers "github.com/docker/docker-credential-helpers/client"
+	"github.com/docker/docker-credential-helpers/credentials"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/berth-containers/berth/image/reference"
+	"github.com/berth-containers/berth/image/registry/hosts"
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -37,30 +41,36 @@ func key(host string) string {
 	return host
 }
 
-// Login checks a user's password at a registry, and keeps it in docker's configuration file.
+// Login checks a user's password at a registry, and keeps it: with the credential helper that docker's configuration file
+// names, or else in that file.
 func Login(ctx context.Context, host, user, password string) error {
-	var options []name.Option
-	if insecure(host) {
-		options = append(options, name.Insecure)
+	if host == "" || host == "index.docker.io" {
+		host = reference.DefaultDomain
 	}
-	if host == "docker.io" || host == "" {
-		host = name.DefaultRegistry
-	}
-	r, err := name.NewRegistry(host, options...)
+	list, err := hosts.System().Find(host, "any", true)
 	if err != nil {
-		return errs.New(errs.Invalid, "", err)
+		return errs.Wrap("login to "+host, err)
 	}
-	t, err := transportFor(host)
+	place := list[len(list)-1] // the registry itself
+	repo, err := repositoryOf(place)
 	if err != nil {
 		return err
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: user, Password: password})
-	tr, err := transport.NewWithContext(ctx, r, auth, t, []string{r.Scope(transport.PullScope)})
+	t, err := handshake(ctx, repo.Registry, place, "", auth, []string{repo.Registry.Scope(transport.PullScope)})
 	if err == nil {
-		err = ping(ctx, tr, r)
+		err = ping(ctx, t, repo.Registry)
 	}
 	if err != nil {
 		return explain("login to "+host, err)
+	}
+	helper, err := helperFor(key(host))
+	if err != nil {
+		return err
+	}
+	if helper != nil {
+		err = helpers.Store(helper, &credentials.Credentials{ServerURL: key(host), Username: user, Secret: password})
+		return errs.Wrap("keep the password for "+host, err)
 	}
 	return change(func(auths map[string]any) {
 		auths[key(host)] = map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
@@ -82,7 +92,42 @@ func ping(ctx context.Context, t http.RoundTripper, r name.Registry) error {
 
 // Logout forgets the credentials for a registry.
 func Logout(host string) error {
+	helper, err := helperFor(key(host))
+	if err != nil {
+		return err
+	}
+	if helper != nil {
+		return errs.Wrap("forget the password for "+key(host), helpers.Erase(helper, key(host)))
+	}
 	return change(func(auths map[string]any) { delete(auths, key(host)) })
+}
+
+// helperFor is the program that keeps the credentials for a registry, as docker's configuration file says; nil: the file
+// itself does.
+func helperFor(key string) (helpers.ProgramFunc, error) {
+	file := configFile()
+	var config struct {
+		Helpers map[string]string `json:"credHelpers"`
+		Store   string            `json:"credsStore"`
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &config)
+	}
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "read "+file, err)
+	}
+	name := config.Helpers[key]
+	if name == "" {
+		name = config.Store
+	}
+	if name == "" {
+		return nil, nil
+	}
+	return helpers.NewShellProgramFunc("docker-credential-" + name), nil
 }
 
 // change changes the credentials in the configuration file, and keeps all else in it.

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/content"
 	"github.com/berth-containers/berth/image/reference"
+	"github.com/berth-containers/berth/image/registry/hosts"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -42,13 +43,20 @@ func (o *Options) count(part, state string, done, total int64) {
 
 const atOnce = 4 // layers that are downloaded at the same time
 
+// pull is one that is under way.
+type pull struct {
+	s        *image.Store
+	o        *Options
+	upstream string        // the registry
+	places   []hosts.Place // where to ask, in this order
+	mu       sync.Mutex
+	clients  map[int]*client // of places
+	gone     map[int]bool    // places that cannot be spoken to
+}
+
 // Pull fetches an image and gives it its name. It returns the digest that the name means at the registry, too.
 func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *image.Image, d string, err error) {
 	r, err := reference.Parse(what)
-	if err != nil {
-		return nil, "", err
-	}
-	ref, err := parse(r)
 	if err != nil {
 		return nil, "", err
 	}
@@ -58,14 +66,14 @@ func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *ima
 			return nil, "", err
 		}
 	}
-	var f *found
-	c, err := connect(ctx, ref.Context())
-	if err == nil {
-		f, err = c.find(ctx, ref.Identifier(), platform)
+	p, err := newPull(s, r, &o)
+	if err != nil {
+		return nil, "", errs.Wrap("pull "+r.Familiar(), err)
 	}
+	f, err := p.find(ctx, r, platform)
 	if err == nil {
-		o.tell(ref.Identifier(), "Pulling from "+r.Path)
-		img, err = c.fetch(ctx, s, f, &o)
+		o.tell(identifier(r), "Pulling from "+r.Path)
+		img, err = p.fetch(ctx, f)
 	}
 	if err != nil {
 		return nil, "", explain("pull "+r.Familiar(), err)
@@ -73,9 +81,66 @@ func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *ima
 	return img, string(f.name), s.NamePulled(r, string(f.name), img)
 }
 
+func newPull(s *image.Store, r reference.Reference, o *Options) (*pull, error) {
+	list, err := places(r)
+	return &pull{s: s, o: o, upstream: r.Domain, places: list, clients: map[int]*client{}, gone: map[int]bool{}}, err
+}
+
+// client is that of a place, which is spoken to when it is needed. A mirror that cannot be is tried once: then it is nil.
+func (p *pull) client(ctx context.Context, i int) (*client, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.clients[i] == nil && !p.gone[i] {
+		upstream := ""
+		if p.places[i].Mirror {
+			upstream = p.upstream
+		}
+		c, err := connect(ctx, p.places[i], upstream)
+		if err != nil {
+			p.gone[i] = i < len(p.places)-1
+			return nil, err
+		}
+		p.clients[i] = c
+	}
+	return p.clients[i], nil
+}
+
+// each asks one place after the other until one serves. Those that may not be asked are left out.
+func (p *pull) each(ctx context.Context, may func(hosts.Place) bool, ask func(*client) error) (err error) {
+	err = errs.Text(errs.NotFound, "no place may be asked for it: see hosts.toml")
+	for i, place := range p.places {
+		if !may(place) {
+			continue
+		}
+		c, cerr := p.client(ctx, i)
+		if c == nil && cerr == nil {
+			continue
+		}
+		if err = cerr; err == nil {
+			err = ask(c)
+		}
+		if err == nil || ctx.Err() != nil || errs.Is(err, errs.NoSpace) {
+			return err
+		}
+		if i < len(p.places)-1 {
+			p.o.tell("mirror "+place.Host+" does not serve: "+err.Error(), "")
+		}
+	}
+	return err
+}
+
+// find asks what a name means.
+func (p *pull) find(ctx context.Context, r reference.Reference, platform v1.Platform) (f *found, err error) {
+	err = p.each(ctx, func(place hosts.Place) bool { return place.Pull && (place.Resolve || r.Digest != "") }, func(c *client) error {
+		f, err = c.find(ctx, identifier(r), platform)
+		return err
+	})
+	return f, err
+}
+
 // fetch brings an image into the store. The first layer that fails ends the others.
-func (c *client) fetch(ctx context.Context, s *image.Store, f *found, o *Options) (*image.Image, error) {
-	lock, err := s.Writing()
+func (p *pull) fetch(ctx context.Context, f *found) (*image.Image, error) {
+	lock, err := p.s.Writing()
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +152,7 @@ func (c *client) fetch(ctx context.Context, s *image.Store, f *found, o *Options
 	var wg sync.WaitGroup
 	for i, d := range f.manifest.Layers {
 		if d.Digest.Validate() == nil {
-			o.tell(part(d), "Pulling fs layer")
+			p.o.tell(part(d), "Pulling fs layer")
 		}
 		wg.Go(func() {
 			slots <- struct{}{}
@@ -95,7 +160,7 @@ func (c *client) fetch(ctx context.Context, s *image.Store, f *found, o *Options
 			if ctx.Err() != nil {
 				return
 			}
-			got, err := c.fetchLayer(ctx, s, d, f.diffIDs[i], o)
+			got, err := p.layer(ctx, d, f.diffIDs[i])
 			if err != nil {
 				cancel(err)
 				return
@@ -107,13 +172,14 @@ func (c *client) fetch(ctx context.Context, s *image.Store, f *found, o *Options
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return s.AddImage(f.manifest.body, f.config, added)
+	return p.s.AddImage(f.manifest.body, f.config, added)
 }
 
 func part(d v1.Descriptor) string { return d.Digest.Encoded()[:12] }
 
-// fetchLayer brings a layer into the store. Who else fetches it, in whatever process, is waited for.
-func (c *client) fetchLayer(ctx context.Context, s *image.Store, d v1.Descriptor, diffID digest.Digest, o *Options) (*image.Layer, error) {
+// layer brings a layer into the store. Who else fetches it, in whatever process, is waited for.
+func (p *pull) layer(ctx context.Context, d v1.Descriptor, diffID digest.Digest) (*image.Layer, error) {
+	s, o := p.s, p.o
 	if err := errors.Join(content.Check(d.Digest), content.Check(diffID)); err != nil {
 		return nil, err
 	}
@@ -130,12 +196,11 @@ func (c *client) fetchLayer(ctx context.Context, s *image.Store, d v1.Descriptor
 		o.tell(part(d), "Already exists")
 		return have, nil
 	}
-	if blob.Prior() > d.Size {
-		if err := blob.Restart(); err != nil {
-			return nil, err
-		}
-	}
-	added, err := c.download(ctx, s, blob, d, diffID, o)
+	var added *image.Layer
+	err = p.each(ctx, func(place hosts.Place) bool { return place.Pull }, func(c *client) (err error) {
+		added, err = c.download(ctx, s, blob, d, diffID, o)
+		return err
+	})
 	if err != nil {
 		return nil, errs.Wrap("pull layer "+part(d), err)
 	}
@@ -166,6 +231,9 @@ func present(s *image.Store, d v1.Descriptor, diffID digest.Digest) *image.Layer
 // download fetches what is missing of a layer. What came is kept for the next pull, unless it is wrong.
 func (c *client) download(ctx context.Context, s *image.Store, blob *content.Writer, d v1.Descriptor, diffID digest.Digest, o *Options) (*image.Layer, error) {
 	for again := false; ; again = true {
+		if err := blob.Rewind(d.Size); err != nil {
+			return nil, err
+		}
 		in := &stream{ctx: ctx, from: c, blob: d, at: blob.Prior(), tell: func(at int64) { o.count(part(d), "Downloading", at, d.Size) }}
 		in.rejoined = in.at > 0
 		added, err := s.ContinueLayer(blob, in, d.Digest, diffID)
@@ -179,12 +247,9 @@ func (c *client) download(ctx context.Context, s *image.Store, blob *content.Wri
 		if in.ended != nil {
 			err = in.ended
 		}
-		if again || !in.rejoined || !errs.Is(err, errs.Invalid) {
-			blob.Abort()
-			return nil, err
-		}
-		// Parts that came at different times do not fit together, or the disk has damaged the first one.
-		if err := blob.Restart(); err != nil {
+		// Nothing of it can be used; also if parts that came at different times do not fit together, or the disk has
+		// damaged the first one.
+		if rerr := blob.Restart(); rerr != nil || again || !in.rejoined || !errs.Is(err, errs.Invalid) {
 			return nil, err
 		}
 	}

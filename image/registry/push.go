@@ -19,6 +19,7 @@ import (
 
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/reference"
+	"github.com/berth-containers/berth/image/registry/hosts"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -41,29 +42,25 @@ func Push(ctx context.Context, s *image.Store, what string, o Options) (*Pushed,
 	if err != nil {
 		return nil, err
 	}
-	ref, err := parse(r)
-	if err != nil {
-		return nil, err
-	}
 	stored, err := open(s, img, &o)
 	if err != nil {
 		return nil, err
 	}
-	sources, err := mountable(s, ref, img)
+	to, err := pushPlace(r)
+	if err != nil {
+		return nil, errs.Wrap("push "+r.Familiar(), err)
+	}
+	sources, scopes, err := mountable(s, r, to, img)
 	if err != nil {
 		return nil, err
-	}
-	scopes := []string{ref.Context().Scope(transport.PushScope)}
-	for _, from := range sources {
-		scopes = append(scopes, from.Scope(transport.PullScope))
 	}
 	o.tell("The push refers to repository ["+r.Name()+"]", "")
 	for _, l := range img.Layers {
 		o.tell(l.Blob.Encoded()[:12], "Preparing")
 	}
-	c, err := connect(ctx, ref.Context(), scopes...)
+	c, err := connect(ctx, to, "", scopes...)
 	if err == nil {
-		err = remote.Write(ref, &mounting{stored, sources}, c.options(ctx)...)
+		err = remote.Write(c.reference(identifier(r)), &mounting{stored, sources}, c.options(ctx)...)
 	}
 	if err != nil {
 		return nil, explain("push "+r.Familiar(), err)
@@ -71,35 +68,58 @@ func Push(ctx context.Context, s *image.Store, what string, o Options) (*Pushed,
 	for _, l := range img.Layers {
 		stored.core.sayPushed(l.Blob)
 	}
-	return &Pushed{ref.Identifier(), img.Manifest, len(stored.core.manifest)}, s.NamePulled(r, img.Manifest, img)
+	return &Pushed{identifier(r), img.Manifest, len(stored.core.manifest)}, s.NamePulled(r, img.Manifest, img)
+}
+
+// pushPlace is where images of a repository are sent.
+func pushPlace(r reference.Reference) (hosts.Place, error) {
+	list, err := places(r)
+	if err != nil {
+		return hosts.Place{}, err
+	}
+	for _, p := range list {
+		if p.Push {
+			return p, nil
+		}
+	}
+	return hosts.Place{}, errs.Text(errs.Permission, "no place takes it: see hosts.toml")
 }
 
 // mountable finds, for layers of an image, other repositories of the same registry that have them, so that the registry
-// takes them from there (distribution-spec, "Mounting a blob from another repository").
-func mountable(s *image.Store, to name.Reference, img *image.Image) (map[digest.Digest]name.Reference, error) {
-	list, err := s.List()
+// takes them from there (distribution-spec, "Mounting a blob from another repository"), and the scopes of a push that
+// does.
+func mountable(s *image.Store, r reference.Reference, to hosts.Place, img *image.Image) (map[digest.Digest]name.Reference, []string, error) {
+	repo, err := repositoryOf(to)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := map[digest.Digest]name.Reference{}
+	out, scopes := map[digest.Digest]name.Reference{}, []string{repo.Scope(transport.PushScope)}
+	list, err := s.List()
+	if err != nil || to.Repository != r.Path { // where names differ, those of other repositories are not known
+		return out, scopes, err
+	}
 	for _, other := range list {
 		for _, full := range other.Digests { // what has one was there
-			r, err := reference.Parse(full)
+			have, err := reference.Parse(full)
+			if err != nil || have.Domain != r.Domain || have.Path == r.Path {
+				continue
+			}
+			place := to
+			place.Repository = have.Path
+			from, err := repositoryOf(place)
 			if err != nil {
 				continue
 			}
-			from, err := parse(r)
-			if err != nil || from.Context().RegistryStr() != to.Context().RegistryStr() || from.Context().String() == to.Context().String() {
-				continue
-			}
 			for _, l := range other.Layers {
-				if slices.ContainsFunc(img.Layers, func(mine image.Layer) bool { return mine.Blob == l.Blob }) {
-					out[l.Blob] = from
+				if out[l.Blob] == nil && slices.ContainsFunc(img.Layers, func(mine image.Layer) bool { return mine.Blob == l.Blob }) {
+					out[l.Blob] = from.Digest(have.Digest)
+					scopes = append(scopes, from.Scope(transport.PullScope))
 				}
 			}
 		}
 	}
-	return out, nil
+	slices.Sort(scopes[1:])
+	return out, slices.Compact(scopes), nil
 }
 
 // mounting is an image of which some layers are in other repositories.
