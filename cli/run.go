@@ -38,11 +38,16 @@ func newCreate(a *app) *cobra.Command {
 		Use: "create [OPTIONS] IMAGE|/COMMAND [COMMAND] [ARG...]", Short: "Create a new container", Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := a.open()
+			if err != nil {
+				return startFailure(err)
+			}
+			cfg, err := f.config(args)
+			if err != nil {
+				return startFailure(err)
+			}
+			c, err := a.create(e, f, cfg)
 			if err == nil {
-				var c *engine.Container
-				if c, err = a.create(e, f, args); err == nil {
-					fmt.Fprintln(a.out, c.ID)
-				}
+				fmt.Fprintln(a.out, c.ID)
 			}
 			return startFailure(err)
 		},
@@ -114,11 +119,7 @@ func takesNext(fs *pflag.FlagSet, arg string) bool {
 }
 
 // create makes a container, and writes its id to a file if that was asked for.
-func (a *app) create(e *engine.Engine, f *runFlags, args []string) (*engine.Container, error) {
-	cfg, err := f.config(args)
-	if err != nil {
-		return nil, err
-	}
+func (a *app) create(e *engine.Engine, f *runFlags, cfg *engine.Config) (*engine.Container, error) {
 	if f.cidFile != "" {
 		if _, err := os.Stat(f.cidFile); err == nil {
 			return nil, errs.Text(errs.Conflict, "container ID file found, make sure the other container isn't running or delete "+f.cidFile)
@@ -174,7 +175,12 @@ func (a *app) run(f *runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.create(e, f, args)
+	cfg, err := f.config(args)
+	if err != nil {
+		return narrator.fail(err)
+	}
+	defer e.StartSoon()()
+	c, err := a.create(e, f, cfg)
 	if err != nil {
 		return narrator.fail(err)
 	}

@@ -32,8 +32,9 @@ type CreateOptions struct {
 	Bundle string
 	Plan   *Plan
 
-	Program *Sealed     // for init; nil: it is made when it is needed
-	Rootfs  *mount.Tree // takes the place of Plan.Root.Path: a mount that is attached nowhere yet; may be nil
+	Program   *Sealed      // for init; nil: it is made when it is needed
+	Meanwhile func() error // done while init makes itself ready; may be nil
+	Rootfs    *mount.Tree  // takes the place of Plan.Root.Path: a mount that is attached nowhere yet; may be nil
 
 	Stdin, Stdout, Stderr *os.File // without a terminal; nil is /dev/null
 	ConsoleSocket         string   // with a terminal: its master is sent there; "" keeps it (Console)
@@ -97,11 +98,23 @@ func Create(o CreateOptions) (_ *Container, err error) {
 	if err := c.clone(&o); err != nil {
 		return nil, err
 	}
+	if !o.Detached { // nobody else looks at it before Start; what can be done while init works is done
+		if err := c.save(); err != nil {
+			return nil, err
+		}
+	}
+	if o.Meanwhile != nil {
+		if err := o.Meanwhile(); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.prepare(&o); err != nil {
 		return nil, err
 	}
-	if err := c.save(); err != nil {
-		return nil, err
+	if o.Detached {
+		if err := c.save(); err != nil {
+			return nil, err
+		}
 	}
 	return c, c.writePidFile(o.PidFile)
 }

@@ -32,7 +32,11 @@ func BenchmarkTranslation(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cfg, err := c.monitorConfig(s, &network.Attachment{})
+	root, err := c.overlay()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cfg, err := c.monitorConfig(s, root, &network.Attachment{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
 	"github.com/berth-containers/berth/volume"
 )
@@ -19,6 +20,7 @@ type Engine struct {
 	images      *image.Store
 	networks    *network.Store
 	volumes     *volume.Store
+	soon        *monitor.Starting // for the next start; or nil
 }
 
 // Open opens an engine and makes its folders if they are not there.

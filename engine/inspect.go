@@ -44,7 +44,7 @@ func (c *Container) Inspect(size bool) *Inspection {
 	places := Places{WriteLayer: filepath.Join(c.dataDir(), "rw/fs"), Layers: c.Lowers, Argv: c.Argv, Egress: c.Egress, Reason: c.Reason()}
 	if state.Pid > 0 {
 		places.MergedView = fmt.Sprintf("/proc/%d/root", state.Pid)
-		places.Bundle = filepath.Join(c.runDir(), "bundle")
+		places.Bundle = c.bundle()
 	}
 	out := &Inspection{Berth: places}
 	files := c.networkFiles()

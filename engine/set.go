@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"path/filepath"
 	"slices"
 
 	docker "github.com/moby/moby/api/types/mount"
@@ -160,7 +159,7 @@ func (c *Container) attachMounts(pid int, targets []string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := c.plan(spec, filepath.Join(c.runDir(), "bundle"))
+	plan, err := c.plan(spec)
 	if err != nil {
 		return err
 	}
@@ -192,7 +191,7 @@ func (c *Container) replan() error {
 	if err != nil {
 		return err
 	}
-	plan, err := c.plan(spec, filepath.Join(c.runDir(), "bundle"))
+	plan, err := c.plan(spec)
 	if err != nil {
 		return err
 	}

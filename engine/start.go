@@ -54,7 +54,7 @@ func exists(path string) bool {
 func (c *Container) makeRunDir() error {
 	dir := c.runDir()
 	return trace.Step("mkdir", "what is there only while the container runs", "dir", dir).Do(func() error {
-		for _, d := range []string{dir, filepath.Join(dir, "bundle"), filepath.Join(dir, rootFolder)} {
+		for _, d := range []string{dir, c.bundle(), filepath.Join(dir, rootFolder)} {
 			if err := os.Mkdir(d, 0o711); err != nil {
 				return errs.Wrap("start container", err)
 			}
@@ -66,16 +66,23 @@ func (c *Container) makeRunDir() error {
 // start is a start with the lock held and the folder made. What it leaves when it fails, clean removes.
 func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error) {
 	// Its process begins while all that it is to be told is found out.
-	starting, err := monitor.Launch(c.runDir(), lock)
-	if err != nil {
-		return nil, err
-	}
+	starting := c.e.nextMonitor()
 	begun := false
 	defer func() {
 		if !begun {
 			starting.Cancel()
 		}
 	}()
+	if err := starting.Wait(); err != nil {
+		return nil, err
+	}
+	root, err := c.overlay()
+	if err == nil && !root.Mapped {
+		err = starting.Mount(root)
+	}
+	if err != nil {
+		return nil, err
+	}
 	attachment, err := c.connect()
 	if err != nil {
 		return nil, err
@@ -92,7 +99,7 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := c.monitorConfig(spec, attachment)
+	cfg, err := c.monitorConfig(spec, root, attachment)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 		c.tell("attach")
 	}
 	c.tellMounts()
-	conn, err := starting.Begin(cfg, r, attachment.Held)
+	conn, err := starting.Begin(cfg, r, lock, attachment.Held)
 	if err != nil {
 		c.tellUnmounts()
 		return nil, err
@@ -163,10 +170,37 @@ func (c *Container) connect() (*network.Attachment, error) {
 	return attachment, err
 }
 
+// StartSoon says that a container will be started: what every start begins with is begun. The function that it returns
+// takes that back, if no start has used it.
+func (e *Engine) StartSoon() (cancel func()) {
+	e.soon = monitor.Launch()
+	return func() {
+		if e.soon != nil {
+			e.soon.Cancel()
+			e.soon = nil
+		}
+	}
+}
+
+// nextMonitor is the process for the monitor of a start.
+func (e *Engine) nextMonitor() *monitor.Starting {
+	if s := e.soon; s != nil {
+		e.soon = nil
+		return s
+	}
+	return monitor.Launch()
+}
+
+// overlay is the container's root.
+func (c *Container) overlay() (*monitor.Overlay, error) {
+	rw, err := c.writeLayer()
+	return &monitor.Overlay{Lowers: c.Lowers, Upper: filepath.Join(rw, "fs"), Work: filepath.Join(rw, "work"),
+		Volatile: c.HostConfig.AutoRemove, Mapped: c.IDRange != nil}, err
+}
+
 // monitorConfig is all that the monitor is told.
-func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachment) (*monitor.Config, error) {
-	bundle := filepath.Join(c.runDir(), "bundle")
-	plan, err := c.plan(spec, bundle)
+func (c *Container) monitorConfig(spec *specs.Spec, root *monitor.Overlay, attachment *network.Attachment) (*monitor.Config, error) {
+	plan, err := c.plan(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -174,15 +208,9 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 	if err != nil {
 		return nil, err
 	}
-	rw, err := c.writeLayer()
-	if err != nil {
-		return nil, err
-	}
 	cfg := &monitor.Config{
-		ID: c.ID, Dir: c.runDir(), Runtime: c.e.runtimeRoot(), Bundle: bundle, Plan: plan,
-		Overlay: &monitor.Overlay{Lowers: c.Lowers, Upper: filepath.Join(rw, "fs"), Work: filepath.Join(rw, "work"),
-			Volatile: c.HostConfig.AutoRemove, Mapped: c.IDRange != nil},
-		Log: *log, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
+		ID: c.ID, Dir: c.runDir(), Runtime: c.e.runtimeRoot(), Bundle: c.bundle(), Plan: plan,
+		Overlay: root, Log: *log, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
 		StopSignal: int(c.stopSignal()), StopTimeout: c.stopTimeout(), Timeout: c.Timeout,
 		Restart: monitor.Restart{Policy: string(c.HostConfig.RestartPolicy.Name), Retries: c.HostConfig.RestartPolicy.MaximumRetryCount},
 		Health:  c.health(),
@@ -203,20 +231,30 @@ func (c *Container) monitorConfig(spec *specs.Spec, attachment *network.Attachme
 			}
 		}
 		if exists(c.layerImage()) {
-			cfg.Undo.Unmount = append(cfg.Undo.Unmount, rw)
+			cfg.Undo.Unmount = append(cfg.Undo.Unmount, filepath.Dir(root.Upper))
 		}
 	}
 	return cfg, nil
 }
 
-// plan reduces the specification, and keeps it in the bundle.
-func (c *Container) plan(spec *specs.Spec, bundle string) (*container.Plan, error) {
-	plan, err := container.NewPlan(spec, bundle)
+// bundle is the folder with the container's specification, as an OCI runtime would be given it.
+func (c *Container) bundle() string { return filepath.Join(c.runDir(), "bundle") }
+
+// plan reduces the specification, and at the same time keeps it in the bundle.
+func (c *Container) plan(spec *specs.Spec) (*container.Plan, error) {
+	kept := make(chan error, 1)
+	go func() {
+		kept <- errs.Wrap("write bundle", atomicfile.WriteJSON(filepath.Join(c.bundle(), "config.json"), spec, atomicfile.Fast))
+	}()
+	plan, err := container.NewPlan(spec, c.bundle())
+	if kerr := <-kept; err == nil {
+		err = kerr
+	}
 	if err != nil {
 		return nil, err
 	}
 	plan.Process.Reaper = c.HostConfig.Init != nil && *c.HostConfig.Init
-	return plan, errs.Wrap("write bundle", atomicfile.WriteJSON(filepath.Join(bundle, "config.json"), spec, atomicfile.Fast))
+	return plan, nil
 }
 
 // traces are the files and folders of a container that goes with its end, its name last: until then the name is taken.
@@ -331,7 +369,7 @@ func (c *Container) repair() {
 	if status, _, _ := c.now(); status != nil || !exists(c.runDir()) {
 		return
 	}
-	if c.replaceMonitor(lock.File()) == nil {
+	if c.replaceMonitor(lock) == nil {
 		return
 	}
 	last := monitor.LastStatus(c.runDir())
@@ -371,17 +409,17 @@ func (c *Container) awaitMonitor() *flock.Lock {
 }
 
 // replaceMonitor starts a monitor that takes over. The caller holds the lock, which becomes the monitor's.
-func (c *Container) replaceMonitor(lock *os.File) error {
+func (c *Container) replaceMonitor(lock *flock.Lock) error {
 	cfg, err := monitor.ReadConfig(c.runDir())
 	if err != nil {
 		return err
 	}
-	starting, err := monitor.Launch(c.runDir(), lock)
-	if err != nil {
+	starting := monitor.Launch()
+	if err := starting.Wait(); err != nil {
 		return err
 	}
 	held := c.e.networks.Hold(c.ID)
-	conn, err := starting.Adopt(cfg, held)
+	conn, err := starting.Adopt(cfg, lock.File(), held)
 	for _, f := range held {
 		f.Close()
 	}

@@ -39,8 +39,8 @@ func ReadConfig(dir string) (*Config, error) {
 
 // Adopt tells the monitor to take over the container whose monitor was killed, which cfg was told. The reply comes when
 // it has.
-func (s *Starting) Adopt(cfg *Config, held []*os.File) (*Conn, error) {
-	return s.Begin(cfg, Request{Op: opAdopt}, held)
+func (s *Starting) Adopt(cfg *Config, lock *os.File, held []*os.File) (*Conn, error) {
+	return s.Begin(cfg, Request{Op: opAdopt}, lock, held)
 }
 
 // keepConfig writes down what has changed in it. The caller holds mu.

@@ -16,8 +16,9 @@ import (
 
 // Descriptors of a monitor: standard error is a file beside its socket, for what the Go runtime says when it dies.
 const (
+	stderrFD   = 2
 	connFD     = 3
-	lockFD     = 4 // the container's lock, held as long as the monitor lives
+	lockFD     = 4 // the container's lock, from the first message on as long as the monitor lives
 	observerFD = 5 // where steps are shown as they happen, if the environment says so
 )
 
@@ -28,54 +29,67 @@ const (
 
 // Starting is the process of a monitor that does not know its container yet.
 type Starting struct {
-	conn *Conn
-	pid  int
+	program string
+	made    chan struct{} // closed when the process is there, or err
+	conn    *Conn
+	pid     int
+	err     error
 }
 
-// Launch starts the monitor's process of the container whose running folder is dir and whose lock is held. The process
-// makes itself ready while its caller finds out what it has to do; then [Starting.Begin] tells it, or [Starting.Cancel]
-// ends it.
-func Launch(dir string, lock *os.File) (*Starting, error) {
-	s, err := launch(dir, lock)
-	return s, errs.Wrap("start monitor", err)
+// Launch begins to start a monitor's process. That becomes ready while its caller finds out what it has to do:
+// [Starting.Wait] says whether it is there, [Starting.Mount] and [Starting.Begin] tell it its part, and
+// [Starting.Cancel] ends it, as does the end of its caller.
+func Launch() *Starting {
+	s := &Starting{made: make(chan struct{})}
+	s.program, s.err = program()
+	go func() {
+		if s.err == nil {
+			s.err = s.launch()
+		}
+		close(s.made)
+	}()
+	return s
 }
 
-func launch(dir string, lock *os.File) (*Starting, error) {
-	program, err := program()
-	if err != nil {
-		return nil, err
-	}
+func (s *Starting) launch() error {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+		return os.NewSyscallError("socketpair", err)
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "connection of the monitor")
 	defer theirs.Close()
-	conn, err := newConn(fds[0])
-	if err != nil {
-		return nil, err
+	if s.conn, err = newConn(fds[0]); err != nil {
+		return err
 	}
-	s := &Starting{conn: conn}
-	err = trace.Step("fork+exec", "a process that stays with the container; this one may end", "program", program, "args", "monitor", "flags", "setsid").
-		Do(func() (err error) {
-			s.pid, err = spawn(program, dir, theirs, lock)
-			return err
-		})
-	if err != nil {
-		conn.Close()
-		return nil, err
+	if s.pid, err = spawn(s.program, theirs); err != nil {
+		s.conn.Close()
 	}
-	return s, nil
+	return err
 }
 
-// Begin tells the monitor what to do; r says what its caller wants to be attached to. The monitor keeps the held files
-// open as long as it lives: sockets that hold its ports. What becomes of the container is the reply, for which
-// [Conn.Reply] waits.
-func (s *Starting) Begin(cfg *Config, r Request, held []*os.File) (*Conn, error) {
+// Wait waits for the process. The time of the step is what is left to wait.
+func (s *Starting) Wait() error {
+	return errs.Wrap("start monitor", trace.Step("fork+exec", "a process that stays with the container; this one may end",
+		"program", s.program, "args", "monitor", "flags", "setsid").Do(func() error {
+		<-s.made
+		return s.err
+	}))
+}
+
+// Mount lets the monitor make the container's root while its caller finds out the rest. It is for a root without id maps
+// and without an SELinux label.
+func (s *Starting) Mount(root *Overlay) error {
+	return errs.Wrap("start monitor", s.conn.sendJSON(frameRoot, root))
+}
+
+// Begin tells the monitor what to do; r says what its caller wants to be attached to. The monitor keeps the container's
+// lock and the held files, sockets that hold its ports, open as long as it lives. What becomes of the container is the
+// reply, for which [Conn.Reply] waits.
+func (s *Starting) Begin(cfg *Config, r Request, lock *os.File, held []*os.File) (*Conn, error) {
 	cfg.Steps = trace.Pack(trace.Records())
 	payload, err := json.Marshal(first{cfg, r})
 	if err == nil {
-		err = s.conn.sendFiles(held)
+		err = s.conn.sendFiles(append([]*os.File{lock}, held...))
 	}
 	if err == nil {
 		err = s.conn.sendFrame(frameRequest, append(frame(0), payload...))
@@ -89,6 +103,10 @@ func (s *Starting) Begin(cfg *Config, r Request, held []*os.File) (*Conn, error)
 
 // Cancel ends the process, which has done nothing yet.
 func (s *Starting) Cancel() {
+	<-s.made
+	if s.err != nil {
+		return
+	}
 	s.conn.Close()
 	_ = unix.Kill(s.pid, unix.SIGKILL)
 	_, _ = unix.Wait4(s.pid, nil, 0, nil)
@@ -107,18 +125,13 @@ func program() (string, error) {
 	return "/proc/self/exe", nil
 }
 
-func spawn(program, dir string, conn, lock *os.File) (pid int, err error) {
+func spawn(program string, conn *os.File) (pid int, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer null.Close()
-	stderr, err := os.OpenFile(filepath.Join(dir, stderrFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	defer stderr.Close()
-	files := []uintptr{null.Fd(), null.Fd(), stderr.Fd(), conn.Fd(), lock.Fd()}
+	files := []uintptr{null.Fd(), null.Fd(), stderrFD: null.Fd(), connFD: conn.Fd(), lockFD: null.Fd()}
 	env := []string{"GOMAXPROCS=1"} // each further one costs memory, and it is idle most of the time
 	if observer := trace.Observer(); observer != nil {
 		files, env = append(files, observer.Fd()), append(env, observerNotice)
@@ -131,6 +144,20 @@ func spawn(program, dir string, conn, lock *os.File) (pid int, err error) {
 	return syscall.ForkExec(program, []string{"berth-runtime", "monitor"}, &syscall.ProcAttr{
 		Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
+}
+
+// takePlace gives the process what is its container's: the lock, and a file for what is said when it dies.
+func takePlace(dir string, lock *os.File) error {
+	defer lock.Close()
+	if err := unix.Dup3(int(lock.Fd()), lockFD, unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("dup3", err)
+	}
+	stderr, err := os.OpenFile(filepath.Join(dir, stderrFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer stderr.Close()
+	return os.NewSyscallError("dup3", unix.Dup3(int(stderr.Fd()), stderrFD, 0))
 }
 
 // first is what the engine sends.

@@ -33,6 +33,7 @@ type monitor struct {
 	observer *os.File          // nil: nobody looks
 	held     []*os.File        // until the end
 	program  *container.Sealed // for the first life; nil afterwards
+	root     *rootMount        // the same
 
 	telling   sync.Mutex // of Journal
 	accepting sync.Mutex // who comes while the monitor goes to rest waits
@@ -96,10 +97,7 @@ func Main() int {
 		trace.Observe(m.observer)
 	}
 	f := first{Config: &m.Config}
-	var payload []byte
-	if m.held, payload, err = conn.receiveFirst(); err == nil {
-		err = json.Unmarshal(payload, &f)
-	}
+	payload, err := m.learn(conn, &f)
 	if err != nil {
 		_ = conn.sendJSON(frameReply, Reply{Error: errs.ToWire(errs.Wrap("read configuration of monitor", err))})
 		return 1
@@ -107,17 +105,32 @@ func Main() int {
 	if f.Request.Op == opAdopt {
 		return m.takeOver(conn)
 	}
-	if err := m.begin(); err != nil {
+	if err := m.begin(payload); err != nil {
 		m.fail(conn, err)
 		return 1
 	}
-	m.attachFirst(conn, f.Request, payload)
+	m.attachFirst(conn, f.Request)
 	m.live(nil)
 	return 0
 }
 
+// learn waits until the engine has told what this monitor is for, and takes its place beside the container.
+func (m *monitor) learn(conn *Conn, f *first) (payload []byte, err error) {
+	files, payload, err := conn.receiveFirst(m.mountSoon)
+	if err == nil {
+		err = json.Unmarshal(payload, f)
+	}
+	if err == nil && len(files) == 0 {
+		err = errors.New("the container's lock is missing")
+	}
+	if err == nil {
+		m.held, err = files[1:], takePlace(m.Dir, files[0])
+	}
+	return payload, err
+}
+
 // begin is the first start. Whoever asked for it is attached before the program runs, so that no output is missed.
-func (m *monitor) begin() (err error) {
+func (m *monitor) begin(told []byte) (err error) {
 	if m.log, err = logs.Open(m.Log); err != nil {
 		return err
 	}
@@ -128,7 +141,8 @@ func (m *monitor) begin() (err error) {
 		return err
 	}
 	m.status.Restarts = m.Restarts
-	return m.create()
+	// From when anybody hears that it runs it must survive whatever becomes of this process.
+	return m.create(func() error { return atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast) })
 }
 
 // serveNames answers the container's questions for names, from the host's namespace, and looks after the firewall, until this process ends.
@@ -161,17 +175,12 @@ func (m *monitor) fail(conn *Conn, err error) {
 }
 
 // attachFirst lets the program run, with the engine attached as it wished.
-func (m *monitor) attachFirst(conn *Conn, r Request, told []byte) {
+func (m *monitor) attachFirst(conn *Conn, r Request) {
 	attached := r.Stdin || r.Stdout || r.Stderr || r.Op == "wait"
 	if attached {
 		m.hub.add(conn, r)
 	}
-	// Before anybody hears that it runs: from then on it must survive whatever becomes of this process.
-	err := atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast)
-	if err == nil {
-		err = m.start()
-	}
-	if err != nil {
+	if err := m.start(); err != nil {
 		m.hub.drop(conn)
 		m.abandon()
 		m.fail(conn, err)
@@ -209,8 +218,9 @@ func (m *monitor) keepStart(c *container.Container) {
 	m.restWhenIdle()
 }
 
-// create makes a container whose program does not run yet.
-func (m *monitor) create() (err error) {
+// create makes a container whose program does not run yet; meanwhile is done while its init makes itself ready, and may
+// be nil.
+func (m *monitor) create(meanwhile func() error) (err error) {
 	l := &life{ended: make(chan struct{})}
 	terminal := m.Plan.Process.Terminal
 	if terminal {
@@ -218,7 +228,7 @@ func (m *monitor) create() (err error) {
 	} else if l.io, l.pipes, err = openPipes(m.OpenStdin); err != nil {
 		return err
 	}
-	o := container.CreateOptions{Root: m.Runtime, ID: m.ID, Bundle: m.Bundle, Plan: m.Plan, Program: m.program}
+	o := container.CreateOptions{Root: m.Runtime, ID: m.ID, Bundle: m.Bundle, Plan: m.Plan, Program: m.program, Meanwhile: meanwhile}
 	m.program = nil
 	if len(l.io.theirs) == 3 {
 		o.Stdin, o.Stdout, o.Stderr = l.io.theirs[0], l.io.theirs[1], l.io.theirs[2]
@@ -248,16 +258,45 @@ func (m *monitor) create() (err error) {
 
 // mountRoot makes the union mount. It is attached nowhere: only the container's own mount namespace ever has it.
 func (m *monitor) mountRoot() (*mount.Tree, error) {
-	o := mount.OverlayOptions{Lowers: m.Overlay.Lowers, Upper: m.Overlay.Upper, Work: m.Overlay.Work, Volatile: m.Overlay.Volatile, Label: m.Plan.MountLabel}
-	if m.Overlay.Mapped {
-		userns, err := namespace.UserNamespace(m.Plan.UIDMaps, m.Plan.GIDMaps)
-		if err != nil {
-			return nil, err
-		}
-		defer userns.Close()
-		o.UserNS = userns
+	if r := m.root; r != nil {
+		m.root = nil
+		<-r.made
+		return r.tree, r.err
 	}
-	return mount.Overlay(o)
+	if !m.Overlay.Mapped {
+		return m.Overlay.mount(nil, m.Plan.MountLabel)
+	}
+	userns, err := namespace.UserNamespace(m.Plan.UIDMaps, m.Plan.GIDMaps)
+	if err != nil {
+		return nil, err
+	}
+	defer userns.Close()
+	return m.Overlay.mount(userns, m.Plan.MountLabel)
+}
+
+// rootMount is a union mount that is being made.
+type rootMount struct {
+	made chan struct{} // closed when tree or err is there
+	tree *mount.Tree
+	err  error
+}
+
+// mountSoon makes the root of the first life beside what else is done before it is needed. It has neither id maps nor an
+// SELinux label.
+func (m *monitor) mountSoon(told []byte) {
+	r := &rootMount{made: make(chan struct{})}
+	m.root = r
+	go func() {
+		var o Overlay
+		if r.err = json.Unmarshal(told, &o); r.err == nil {
+			r.tree, r.err = o.mount(nil, "")
+		}
+		close(r.made)
+	}()
+}
+
+func (o *Overlay) mount(userns *os.File, label string) (*mount.Tree, error) {
+	return mount.Overlay(mount.OverlayOptions{Lowers: o.Lowers, Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, Label: label, UserNS: userns})
 }
 
 // copyOutput begins to take what the program writes. Until then it waits in the pipes.

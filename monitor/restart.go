@@ -59,7 +59,7 @@ func (m *monitor) restart(exit *Exit) bool {
 	m.mu.Lock()
 	m.status.Restarts++
 	m.mu.Unlock()
-	err := m.create()
+	err := m.create(nil)
 	if err == nil {
 		err = m.start()
 	}

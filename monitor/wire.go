@@ -25,6 +25,7 @@ import (
 // A connection carries frames: one byte of kind, four bytes of length (big endian), so many bytes.
 const (
 	frameFiles    = 'f' // from the engine, before all: its header has up to maxRights descriptors with it (SCM_RIGHTS)
+	frameRoot     = 'o' // from the engine, before all that follows: Overlay
 	frameRequest  = 'q' // from the client, first: Request
 	frameStdin    = 'i'
 	frameStdinEnd = 'e'
@@ -164,8 +165,9 @@ func (c *Conn) sendFiles(files []*os.File) error {
 	return nil
 }
 
-// receiveFirst reads the first frame and the files that come before it.
-func (c *Conn) receiveFirst() (files []*os.File, payload []byte, err error) {
+// receiveFirst reads the engine's request and what comes before it: the root, which is given to a function at once, and
+// files.
+func (c *Conn) receiveFirst(root func([]byte)) (files []*os.File, payload []byte, err error) {
 	raw, err := c.f.SyscallConn()
 	if err != nil {
 		return nil, nil, err
@@ -186,8 +188,11 @@ func (c *Conn) receiveFirst() (files []*os.File, payload []byte, err error) {
 			return nil, nil, err
 		}
 		if c.header[0] != frameFiles {
-			payload, err = c.receivePayload(nil)
-			return files, payload, err
+			if payload, err = c.receivePayload(nil); err != nil || c.header[0] != frameRoot {
+				return files, payload, err
+			}
+			root(payload)
+			continue
 		}
 		if files, err = appendRights(files, more); err != nil {
 			return nil, nil, err
