@@ -81,8 +81,8 @@ func Main() int {
 	trace.Begin("monitor")
 	// Nothing that we hold is for those that we start.
 	_ = unix.CloseRange(connFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	catchSignals()
 	if h, ok := rested(); ok {
+		catchSignals()
 		return sleep(h)
 	}
 	debug.SetGCPercent(collectAt)
@@ -103,6 +103,7 @@ func Main() int {
 		return 1
 	}
 	if f.Request.Op == opAdopt {
+		catchSignals()
 		return m.takeOver(conn)
 	}
 	if err := m.begin(payload); err != nil {
@@ -141,8 +142,11 @@ func (m *monitor) begin(told []byte) (err error) {
 		return err
 	}
 	m.status.Restarts = m.Restarts
-	// From when anybody hears that it runs it must survive whatever becomes of this process.
-	return m.create(func() error { return atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast) })
+	return m.create(func() error {
+		catchSignals() // it takes a millisecond, and until here nothing runs that could be lost
+		// From when anybody hears that it runs it must survive whatever becomes of this process.
+		return atomicfile.Write(filepath.Join(m.Dir, configFile), told, 0o600, atomicfile.Fast)
+	})
 }
 
 // serveNames answers the container's questions for names, from the host's namespace, and looks after the firewall, until this process ends.
