@@ -4,16 +4,14 @@ package engine
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"github.com/berth-containers/berth/engine/etc"
 	"github.com/berth-containers/berth/engine/link"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/network"
-	"github.com/berth-containers/berth/network/dns"
 )
 
 // networkFiles are the files of /etc that a container gets from its engine, because what is in them depends on its
@@ -29,11 +27,14 @@ func (c *Container) writeNetworkFiles(endpoints []network.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	hosts := c.hosts(endpoints)
+	h := &c.HostConfig
+	about := etc.Hosts{Hostname: c.Hostname, Domainname: c.Domainname, HostNetwork: h.NetworkMode.IsHost(), Endpoints: endpoints, Extra: h.ExtraHosts}
+	hosts := about.Text()
 	for _, l := range links {
 		hosts += fmt.Sprintf("%s\t%s %s %s\n", l.at.Address.Addr(), l.alias, l.ShortID(), l.Name)
 	}
-	contents := []string{hosts, c.Hostname + "\n", c.resolvConf()}
+	resolver := etc.Resolver{HostNetwork: h.NetworkMode.IsHost(), Own: c.hasBridge(), Servers: h.DNS, Search: h.DNSSearch, Options: h.DNSOptions}
+	contents := []string{hosts, c.Hostname + "\n", resolver.Text()}
 	for i, file := range c.networkFiles() {
 		if err := os.WriteFile(file, []byte(contents[i]), 0o644); err != nil {
 			return errs.Wrap("write "+filepath.Base(file), err)
@@ -45,47 +46,6 @@ func (c *Container) writeNetworkFiles(endpoints []network.Endpoint) error {
 		}
 	}
 	return nil
-}
-
-// hosts is /etc/hosts: the container itself, what the user added; in the host's network what the host knows.
-func (c *Container) hosts(endpoints []network.Endpoint) string {
-	var b strings.Builder
-	if c.HostConfig.NetworkMode.IsHost() {
-		host, _ := os.ReadFile("/etc/hosts")
-		b.Write(host)
-		if len(host) > 0 && host[len(host)-1] != '\n' {
-			b.WriteByte('\n')
-		}
-	} else {
-		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-		b.WriteString("fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	}
-	gateway := ""
-	for _, e := range endpoints {
-		names := c.Hostname
-		if c.Domainname != "" {
-			names = c.Hostname + "." + c.Domainname + " " + names
-		}
-		for _, p := range []netip.Prefix{e.Address, e.Address6} {
-			if p.IsValid() {
-				fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), names)
-			}
-		}
-		if gateway == "" && e.Gateway.IsValid() {
-			gateway = e.Gateway.String()
-		}
-	}
-	for _, extra := range c.HostConfig.ExtraHosts {
-		name, address, _ := strings.Cut(extra, ":")
-		if address == "host-gateway" {
-			address = gateway
-			if address == "" {
-				address = "127.0.0.1"
-			}
-		}
-		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(address, "[]"), name)
-	}
-	return b.String()
 }
 
 // linked is a container that was named by --link NAME[:ALIAS], with where it is now.
@@ -175,74 +135,4 @@ func (c *Container) linkEnv() (env []string) {
 		env = append(env, link.Env(c.Name, l.alias, link.Other{Address: l.at.Address.Addr(), Exposed: l.ExposedPorts, Env: l.Process.Env})...)
 	}
 	return env
-}
-
-// systemdResolved is where systemd keeps the servers that its own stub, on a loopback address, asks.
-const systemdResolved = "/run/systemd/resolve/resolv.conf"
-
-// resolvConf is /etc/resolv.conf: the host's servers, without those that only the host reaches, or the user's.
-func (c *Container) resolvConf() string {
-	h := &c.HostConfig
-	host, _ := os.ReadFile("/etc/resolv.conf")
-	if own := c.hasBridge() || h.NetworkMode.IsNone(); own && onlyLoopback(string(host)) {
-		if other, err := os.ReadFile(systemdResolved); err == nil {
-			host = other
-		}
-	}
-	var servers, search, options []string
-	for _, line := range strings.Split(string(host), "\n") {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		switch fields[0] {
-		case "nameserver":
-			if a, err := netip.ParseAddr(fields[1]); err == nil && (!a.IsLoopback() || h.NetworkMode.IsHost()) {
-				servers = append(servers, fields[1])
-			}
-		case "search", "domain":
-			search = fields[1:]
-		case "options":
-			options = fields[1:]
-		}
-	}
-	if c.hasBridge() {
-		servers, options = []string{dns.Address}, append(options, "ndots:0")
-	} else if len(h.DNS) > 0 {
-		servers = nil
-		for _, a := range h.DNS {
-			servers = append(servers, a.String())
-		}
-	}
-	if len(h.DNSSearch) > 0 {
-		search = h.DNSSearch
-	}
-	if len(h.DNSOptions) > 0 {
-		options = h.DNSOptions
-	}
-	var b strings.Builder
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(search) > 0 && search[0] != "." {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
-	}
-	if len(options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
-	}
-	return b.String()
-}
-
-func onlyLoopback(conf string) bool {
-	any := false
-	for _, line := range strings.Split(conf, "\n") {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "nameserver" {
-			a, err := netip.ParseAddr(fields[1])
-			if err == nil && !a.IsLoopback() {
-				return false
-			}
-			any = true
-		}
-	}
-	return any
 }

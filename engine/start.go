@@ -17,6 +17,7 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/lsm"
 	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
 	"github.com/berth-containers/berth/network/egress"
@@ -77,7 +78,7 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 		return nil, err
 	}
 	root, err := c.overlay()
-	if err == nil && !root.Mapped {
+	if err == nil && !root.Mapped && !lsm.SELinux() {
 		err = starting.Mount(root)
 	}
 	if err != nil {
