@@ -170,7 +170,7 @@ func (f *runFlags) registerNamespaces(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ipcMode, "ipc", "", "IPC mode to use: private, shareable, host, none, container:ID")
 	fs.StringVar(&f.utsMode, "uts", "", "UTS namespace to use: private, host, container:ID")
 	fs.StringVar(&f.cgroupns, "cgroupns", "", "Cgroup namespace to use: private, host, container:ID")
-	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host, private, auto, UID:GID:SIZE")
+	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host, private, auto, UID:GID:SIZE, container:NAME, ns:/path")
 	fs.StringVar(&f.c.Timens, "timens", "", "Time namespace to use: private, host, container:ID")
 	fs.StringVar(&f.h.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
 }

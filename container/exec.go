@@ -12,10 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
-	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/linux/namespace"
-	"github.com/berth-containers/berth/linux/spawn"
 	"github.com/berth-containers/berth/linux/tty"
 )
 
@@ -49,10 +47,6 @@ func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
 	case s == statePaused && !o.IgnorePaused, s != specs.StateCreated && c.group.Frosty() && !o.IgnorePaused:
 		// A process that is born into a frozen group never runs, and we would wait for it for ever.
 		return nil, errs.Text(errs.Conflict, "cannot exec in a paused container (use --ignore-paused to override)")
-	}
-	// The process shares our memory for a moment, while it is in the container already (CVE-2016-9962).
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return nil, errs.Wrap("become untraceable", err)
 	}
 	group := c.group
 	if o.Cgroup != "" {
@@ -108,52 +102,9 @@ func (c *Container) spawn(e *Exec, o *ExecOptions, group *cgroup.Group, child ch
 	if err != nil {
 		return err
 	}
-	list := &spawn.Program{}
-	for _, n := range theirs {
-		list.Setns(int(n.file.Fd()), n.kind.Flag, n.kind.Name)
-		if n.kind.Name == "user" {
-			list.BecomeRoot()
-		}
-	}
-	// No descriptor may lie where one that comes later is put.
-	high, err := above(files, 3+len(files))
-	defer closeFDs(high)
-	if err != nil {
-		return err
-	}
-	list.Files(high)
-	if err := list.Exec(int(program.Fd()), []string{"berth-runtime", "exec"}, initEnvironment(o.PreserveFDs)); err != nil {
-		return errs.Wrap("clone process", err)
-	}
-	dir, err := group.Dir()
-	if err != nil {
-		return err
-	}
-	return group.Fork(func() error {
-		for _, n := range ours {
-			if err := namespace.Enter(n.file, n.kind); err != nil {
-				return err
-			}
-		}
-		err := trace.Step("clone3+setns+execveat", "born in the container's control group, it enters the container's namespaces", "flags", "CLONE_VFORK,CLONE_PIDFD", "cgroup", group.Path()).
-			Do(func() (err error) {
-				e.pid, e.pidfd, err = list.Start(dir)
-				return err
-			})
-		return errs.Wrap("clone process", err)
-	})
-}
-
-// opened is a namespace of the container.
-type opened struct {
-	kind namespace.Kind
-	file *os.File
-}
-
-func closeAll(list []opened) {
-	for _, n := range list {
-		n.file.Close()
-	}
+	l := &launch{part: "exec", program: program, files: files, preserved: o.PreserveFDs, group: group, ours: ours, theirs: theirs}
+	e.pid, e.pidfd, err = l.start("born in the container's control group, it enters the container's namespaces")
+	return errs.Wrap("clone process", err)
 }
 
 // foreignNamespaces opens the container's namespaces that are not ours: those that a thread of ours may enter, whose
@@ -168,10 +119,9 @@ func (c *Container) foreignNamespaces() (ours, theirs []opened, err error) {
 		if err != nil {
 			return ours, theirs, err
 		}
-		switch k.Name {
-		case "user", "mount", "time", "cgroup": // of the last, the clone into the control group would be outside
+		if alone(k) {
 			theirs = append(theirs, opened{k, f})
-		default:
+		} else {
 			ours = append(ours, opened{k, f})
 		}
 	}
@@ -208,24 +158,6 @@ func (c *Container) execFiles(o *ExecOptions, child channel) (files []int, clean
 	}
 	mine = append(mine, f)
 	return append(files, int(child), int(f.Fd())), cleanup, nil
-}
-
-// above duplicates descriptors to numbers that are not below a bound.
-func above(fds []int, bound int) (out []int, err error) {
-	for _, fd := range fds {
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, bound)
-		if err != nil {
-			return out, errs.New(errs.Internal, "keep descriptor", fmt.Errorf("fcntl: %w", err))
-		}
-		out = append(out, n)
-	}
-	return out, nil
-}
-
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
 }
 
 // threadsOfExec is how many threads the process has before it executes its program.

@@ -36,7 +36,7 @@ func (p *Plan) openMounts(hand func(f *os.File) int) error {
 		switch {
 		case m.Type == "bind" && !foreign(m.Source):
 			tree, err = p.openBind(m, userns)
-		case m.Type == "overlay" && p.fresh("user"):
+		case m.Type == "overlay" && p.has("user"):
 			tree, err = p.openOverlay(m, userns)
 		default:
 			continue

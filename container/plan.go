@@ -133,3 +133,13 @@ func (p *Plan) fresh(kind string) bool {
 	}
 	return false
 }
+
+// given is the path of the existing namespace of a kind that the container gets; "" when there is none.
+func (p *Plan) given(kind string) string {
+	for _, n := range p.Namespaces {
+		if n.Kind == kind {
+			return n.Path
+		}
+	}
+	return ""
+}

@@ -3,9 +3,11 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/seccomp"
+	"github.com/berth-containers/berth/linux/spawn"
 )
 
 func invalid(format string, args ...any) error {
@@ -79,8 +82,6 @@ func (p *Plan) namespaces(linux *specs.Linux) error {
 			return invalid("path %q of namespace %s is not absolute", n.Path, k.Name)
 		case n.Path == "" && !k.Supported():
 			return unsupported("this kernel has no %s namespaces", k.Name)
-		case n.Path != "" && k.Name == "user":
-			return unsupported("a given user namespace cannot be entered by a new container yet")
 		}
 		p.Namespaces = append(p.Namespaces, Namespace{k.Name, n.Path})
 	}
@@ -91,17 +92,62 @@ func (p *Plan) namespaces(linux *specs.Linux) error {
 		return invalid("hostname and domainname need a uts namespace, or the host would be renamed")
 	}
 	p.UIDMaps, p.GIDMaps = idMaps(linux.UIDMappings), idMaps(linux.GIDMappings)
-	if p.fresh("user") {
+	if err := p.userNamespace(); err != nil {
+		return err
+	}
+	return p.timeOffsets(linux.TimeOffsets)
+}
+
+func (p *Plan) userNamespace() error {
+	switch {
+	case p.fresh("user") && (p.given("time") != "" || p.given("cgroup") != ""):
+		return unsupported("a given time or cgroup namespace cannot be entered from a new user namespace")
+	case p.fresh("user"):
 		if err := namespace.CheckMaps("user", p.UIDMaps); err != nil {
 			return err
 		}
-		if err := namespace.CheckMaps("group", p.GIDMaps); err != nil {
-			return err
-		}
-	} else if len(p.UIDMaps)+len(p.GIDMaps) > 0 {
+		return namespace.CheckMaps("group", p.GIDMaps)
+	case p.has("user"):
+		return p.givenUser()
+	case len(p.UIDMaps)+len(p.GIDMaps) > 0:
 		return invalid("id mappings need a user namespace")
 	}
-	return p.timeOffsets(linux.TimeOffsets)
+	return nil
+}
+
+// givenUser takes the id maps of the user namespace that the container is to be in. The specification may tell them, too,
+// and then has to tell the same (config-linux.md, "User namespace mappings").
+func (p *Plan) givenUser() error {
+	kind, _ := namespace.ByName("user")
+	f, err := namespace.OpenPath(p.given("user"), kind)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ids, err := spawn.ReadIDs(f)
+	if err != nil {
+		return err
+	}
+	if p.UIDMaps != nil && !sameMaps(p.UIDMaps, ids.Users) || p.GIDMaps != nil && !sameMaps(p.GIDMaps, ids.Groups) {
+		return invalid("the user namespace %s has other id mappings: users %v, groups %v", p.given("user"), ids.Users, ids.Groups)
+	}
+	if _, ok := namespace.ToHost(ids.Users, 0); !ok {
+		return invalid("the user namespace %s maps no root, who makes a container", p.given("user"))
+	}
+	if _, ok := namespace.ToHost(ids.Groups, 0); !ok {
+		return invalid("the user namespace %s does not map group 0, which makes a container", p.given("user"))
+	}
+	if !ids.SetGroups {
+		return errs.New(errs.Permission, "enter user namespace "+p.given("user"), fmt.Errorf("setgroups is denied in it, so the host's groups would stay with the container: %w", unix.EPERM)).
+			WithHint("it was made by an ordinary user without newgidmap (user_namespaces(7), /proc/PID/setgroups)")
+	}
+	p.UIDMaps, p.GIDMaps = ids.Users, ids.Groups
+	return nil
+}
+
+func sameMaps(a, b []namespace.IDMap) bool {
+	order := func(x, y namespace.IDMap) int { return cmp.Compare(x.Container, y.Container) }
+	return slices.Equal(slices.SortedFunc(slices.Values(a), order), slices.SortedFunc(slices.Values(b), order))
 }
 
 func (p *Plan) timeOffsets(offsets map[string]specs.LinuxTimeOffset) error {

@@ -272,6 +272,42 @@ func (c *Container) clone(o *CreateOptions) error {
 	if err != nil {
 		return err
 	}
+	given, err := c.givenNamespaces()
+	defer closeAll(given)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(given, func(n opened) bool { return alone(n.kind) && n.kind.Name != "mount" }) {
+		err = c.launchInit(o, program, files, given)
+	} else {
+		err = c.forkInit(o, program, files, given)
+	}
+	if err != nil {
+		c.Init = 0
+		return errs.Wrap("clone init", err)
+	}
+	c.Since, _ = StartTime(c.Init)
+	return nil
+}
+
+// givenNamespaces opens those that are there already, in the order in which they are entered.
+func (c *Container) givenNamespaces() (out []opened, err error) {
+	for _, k := range namespace.Kinds {
+		path := c.Made.given(k.Name)
+		if path == "" {
+			continue
+		}
+		f, err := namespace.OpenPath(path, k)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, opened{k, f})
+	}
+	return out, nil
+}
+
+// forkInit starts init from a thread that is in the given namespaces.
+func (c *Container) forkInit(o *CreateOptions, program *os.File, files []uintptr, given []opened) error {
 	// fork moves files that are in the way to numbers above all others.
 	exe, err := high(program, int(slices.Max(files))+len(files)+2)
 	if err != nil {
@@ -289,11 +325,9 @@ func (c *Container) clone(o *CreateOptions) error {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
 	}
 	err = c.group.Fork(func() error {
-		for _, n := range c.Made.Namespaces {
-			if n.Path != "" {
-				if err := enter(n); err != nil {
-					return err
-				}
+		for _, n := range given {
+			if err := namespace.Enter(n.file, n.kind); err != nil {
+				return err
 			}
 		}
 		return trace.Step("clone", "init is born in the new namespaces", "flags", cloneFlags(c.Made), "uid_map", c.Made.UIDMaps, "cgroup", c.group.Path()).Do(func() (err error) {
@@ -301,25 +335,29 @@ func (c *Container) clone(o *CreateOptions) error {
 			return err
 		})
 	})
-	if err != nil {
-		c.Init = 0
-		return errs.Wrap("clone init", err)
-	}
-	if pidfd >= 0 {
+	if err == nil && pidfd >= 0 {
 		c.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
 	}
-	c.Since, _ = StartTime(c.Init)
-	return nil
+	return err
 }
 
-func enter(n Namespace) error {
-	k, _ := namespace.ByName(n.Kind)
-	f, err := namespace.OpenPath(n.Path, k)
-	if err != nil {
-		return err
+// launchInit starts init in namespaces that no thread of ours can enter. What is new belongs to the given user namespace:
+// a process that has entered it makes init.
+func (c *Container) launchInit(o *CreateOptions, program *os.File, files []uintptr, given []opened) (err error) {
+	sys := c.sysProcAttr()
+	l := &launch{part: "init", program: program, preserved: o.PreserveFDs, group: c.group, fresh: sys.Cloneflags, session: sys.Setsid}
+	for _, f := range files {
+		l.files = append(l.files, int(f))
 	}
-	defer f.Close()
-	return namespace.Enter(f, k)
+	for _, n := range given {
+		if alone(n.kind) {
+			l.theirs = append(l.theirs, n)
+		} else {
+			l.ours = append(l.ours, n)
+		}
+	}
+	c.Init, c.pidfd, err = l.start("init is born in new namespaces of a given one")
+	return err
 }
 
 // initEnvironment holds nothing of the caller's but what a test asks for.

@@ -37,7 +37,8 @@ type Options struct {
 //	NetworkMode   none, host, container:ID, ns:/path, or a network's name ("", "default": bridge)
 //	PidMode, UTSMode, IpcMode, CgroupnsMode  private, host, container:ID
 //	UsernsMode    "" or host: none; private: root of the container is an unprivileged user, from the ranges of
-//	              /etc/subuid; auto: a range of 65,536 of its own; UID:GID:SIZE: that range
+//	              /etc/subuid; auto: a range of 65,536 of its own; UID:GID:SIZE: that range;
+//	              container:ID, ns:/path: one that is there
 type Config struct {
 	docker.Config
 	HostConfig       docker.HostConfig

@@ -361,8 +361,23 @@ func (c *Container) checkSecrets() error {
 // findIDRange decides about the container's user namespace. A range of its own is kept apart from those of all other
 // containers under a lock.
 func (c *Container) findIDRange() (err error) {
+	mode := string(c.HostConfig.UsernsMode)
+	if name, ok := strings.CutPrefix(mode, "container:"); ok {
+		other, err := c.e.Lookup(name)
+		if err != nil {
+			return err
+		}
+		if c.IDRange = other.IDRange; c.IDRange == nil {
+			return errs.Text(errs.Conflict, "join user namespace of container "+name+": it has none of its own")
+		}
+		return nil
+	}
+	if path, ok := strings.CutPrefix(mode, "ns:"); ok {
+		c.IDRange, err = idrange.Of(path)
+		return err
+	}
 	auto := false
-	if c.IDRange, auto, err = idrange.Parse(string(c.HostConfig.UsernsMode)); !auto {
+	if c.IDRange, auto, err = idrange.Parse(mode); !auto {
 		return err
 	}
 	lock, err := flock.Exclusive(filepath.Join(c.e.root, "idranges.lock"))

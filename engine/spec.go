@@ -90,25 +90,16 @@ func (c *Container) addNamespaces(s *specs.Spec) error {
 	for _, m := range modes {
 		n := specs.LinuxNamespace{Type: specs.LinuxNamespaceType(m.kind)}
 		kind, _ := namespace.ByName(m.kind)
-		name, isContainer := strings.CutPrefix(m.mode, "container:")
-		path, isPath := strings.CutPrefix(m.mode, "ns:")
+		var err error
+		if n.Path, err = c.namespacePath(kind, m.mode); err != nil {
+			return err
+		}
 		switch {
+		case n.Path != "":
 		case m.kind == "time" && (m.mode == "" || m.mode == "host"):
 			continue
 		case m.mode == "host":
 			continue
-		case isContainer:
-			other, err := c.e.Lookup(name)
-			if err != nil {
-				return err
-			}
-			pid, err := other.pid()
-			if err != nil {
-				return errs.Wrap(fmt.Sprintf("join %s namespace of container %s", m.kind, name), err)
-			}
-			n.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, kind.Proc)
-		case isPath:
-			n.Path = path
 		case !kind.Supported():
 			if m.mode == "" {
 				continue // an older kernel: what nobody asked for by name is left out
@@ -120,15 +111,40 @@ func (c *Container) addNamespaces(s *specs.Spec) error {
 		}
 		s.Linux.Namespaces = append(s.Linux.Namespaces, n)
 	}
-	if h.UTSMode.IsHost() || strings.HasPrefix(string(h.UTSMode), "container:") {
+	if mode := string(h.UTSMode); h.UTSMode.IsHost() || strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:") { // others' names stay
 		s.Hostname, s.Domainname = "", ""
 	}
 	if c.IDRange != nil {
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		user, _ := namespace.ByName("user")
+		path, err := c.namespacePath(user, string(h.UsernsMode))
+		if err != nil {
+			return err
+		}
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: path})
 		s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: c.IDRange.UID, Size: c.IDRange.Size}}
 		s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: c.IDRange.GID, Size: c.IDRange.Size}}
 	}
 	return nil
+}
+
+// namespacePath is where the namespace is that a mode names by another container or a path; "" when it names none.
+func (c *Container) namespacePath(kind namespace.Kind, mode string) (string, error) {
+	if path, ok := strings.CutPrefix(mode, "ns:"); ok {
+		return path, nil
+	}
+	name, ok := strings.CutPrefix(mode, "container:")
+	if !ok {
+		return "", nil
+	}
+	other, err := c.e.Lookup(name)
+	if err != nil {
+		return "", err
+	}
+	pid, err := other.pid()
+	if err != nil {
+		return "", errs.Wrap(fmt.Sprintf("join %s namespace of container %s", kind.Name, name), err)
+	}
+	return fmt.Sprintf("/proc/%d/ns/%s", pid, kind.Proc), nil
 }
 
 // networkNamespace says where the container's network is: in a namespace of its own that is born with it, or in one

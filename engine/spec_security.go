@@ -119,38 +119,9 @@ func (c *Container) addLabels(s *specs.Spec, o *confine.Options) error {
 	return l.Relabel(s.Mounts, c.Mounts, c.runDir())
 }
 
-// capabilities are the default ones, with and without what the user says; a container with all of the host's rights
-// has all.
+// capabilities are those of the container's first process and of further ones.
 func (c *Container) capabilities() []string {
-	if c.HostConfig.Privileged {
-		return caps.All()
-	}
-	return c.tweakCapabilities(caps.Default())
-}
-
-func (c *Container) tweakCapabilities(set []string) []string {
-	name := func(s string) string { return "CAP_" + strings.TrimPrefix(strings.ToUpper(s), "CAP_") }
-	has := func(list []string, what string) bool {
-		return slices.ContainsFunc(list, func(s string) bool { return name(s) == what })
-	}
-	if has(c.HostConfig.CapDrop, "CAP_ALL") {
-		set = nil
-	}
-	if has(c.HostConfig.CapAdd, "CAP_ALL") {
-		set = caps.All()
-	}
-	var out []string
-	for _, have := range set {
-		if !has(c.HostConfig.CapDrop, have) {
-			out = append(out, have)
-		}
-	}
-	for _, add := range c.HostConfig.CapAdd {
-		if n := name(add); n != "CAP_ALL" && !slices.Contains(out, n) {
-			out = append(out, n)
-		}
-	}
-	return out
+	return confine.Capabilities(c.HostConfig.CapAdd, c.HostConfig.CapDrop, c.HostConfig.Privileged)
 }
 
 // addDevices makes device nodes and says which may be opened.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/linux/spawn"
 )
 
 // Range is Size ids of users from UID on, and of groups from GID on: user 0 of the container is UID.
@@ -38,7 +39,7 @@ func Parse(mode string) (r *Range, auto bool, err error) {
 	for i, text := range numbers {
 		v, err := strconv.ParseUint(text, 10, 32)
 		if err != nil || len(numbers) != 3 {
-			return nil, false, errs.Text(errs.Invalid, "invalid userns mode: "+mode).WithHint("host, private, auto, or UID:GID:SIZE")
+			return nil, false, errs.Text(errs.Invalid, "invalid userns mode: "+mode).WithHint("host, private, auto, container:NAME, ns:/path, or UID:GID:SIZE")
 		}
 		n[i] = uint32(v)
 	}
@@ -46,6 +47,24 @@ func Parse(mode string) (r *Range, auto bool, err error) {
 		return nil, false, errs.Text(errs.Invalid, fmt.Sprintf("invalid userns mode: %s: no such range of ids", mode))
 	}
 	return &Range{n[0], n[1], n[2]}, false, nil
+}
+
+// Of is the range of a user namespace that is there. One of several ranges has no place in what is told of a container.
+func Of(path string) (*Range, error) {
+	kind, _ := namespace.ByName("user")
+	f, err := namespace.OpenPath(path, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	ids, err := spawn.ReadIDs(f)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids.Users) != 1 || len(ids.Groups) != 1 || ids.Users[0].Container != 0 || ids.Groups[0].Container != 0 || ids.Users[0].Size != ids.Groups[0].Size {
+		return nil, errs.New(errs.Unsupported, "use user namespace "+path, fmt.Errorf("its ids are not one range from 0 on: users %v, groups %v", ids.Users, ids.Groups))
+	}
+	return &Range{ids.Users[0].Host, ids.Groups[0].Host, ids.Users[0].Size}, nil
 }
 
 // subordinate are the ids that this host has set aside for containers.

@@ -34,7 +34,13 @@ next:
 	SYSCALL
 	CMPQ  AX, $0xfffffffffffff001
 	JCC   failed // -4095 and above are errors
-	ADDQ  $56, R12
+	TESTQ AX, AX
+	JZ    done
+	CMPQ  56(R12), $0
+	JNE   exit // another process goes on
+
+done:
+	ADDQ  $64, R12
 	DECQ  R13
 	JMP   next
 

@@ -32,7 +32,12 @@ next:
 	SVC
 	CMN  $4095, R0
 	BCS  failed // -4095 and above are errors
-	ADD  $56, R19
+	CBZ  R0, done
+	MOVD 56(R19), R9
+	CBNZ R9, exit // another process goes on
+
+done:
+	ADD  $64, R19
 	SUB  $1, R20
 	B    next
 

@@ -3,18 +3,22 @@
 package spawn
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-containers/berth/linux/namespace"
 )
 
 // open opens a file at a descriptor above those that the program gets.
@@ -88,6 +92,75 @@ func TestEntersUserNamespace(t *testing.T) {
 	})
 	if got := strings.Fields(out); len(got) != 4 || got[0] != "0" || got[2] != "100000" {
 		t.Errorf("inside: %q", out)
+	}
+}
+
+// New namespaces belong to a user namespace that is entered first; among them the pid namespace, where only children are.
+func TestSecondProcessIsInNewNamespacesOfAGivenOne(t *testing.T) {
+	fd := userNamespace(t)
+	out, status := shell(t, "echo $$; id -u; hostname inside && hostname; exit 5", func(p *Program) {
+		p.Setns(fd, unix.CLONE_NEWUSER, "user")
+		p.BecomeRoot()
+		p.Clone(unix.CLONE_NEWPID | unix.CLONE_NEWUTS)
+		p.Setsid()
+	})
+	if out != "1\n0\ninside\n" || status.ExitStatus() != 5 {
+		t.Errorf("inside: %q, status %v", out, status.ExitStatus())
+	}
+}
+
+func TestFailureOfSecondProcess(t *testing.T) {
+	fd := userNamespace(t)
+	p := &Program{}
+	p.Setns(fd, unix.CLONE_NEWUSER, "user")
+	p.BecomeRoot()
+	p.Clone(unix.CLONE_NEWPID)
+	p.Setns(-1, unix.CLONE_NEWNET, "network")
+	if err := p.Exec(open(t, "/bin/sh", os.O_RDONLY), []string{"sh"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.Start(nil); !errors.Is(err, unix.EBADF) || !strings.Contains(err.Error(), "setns network") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestReadIDs(t *testing.T) {
+	fd, err := unix.Dup(userNamespace(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := os.NewFile(uintptr(fd), "user namespace")
+	defer ns.Close()
+	ids, err := ReadIDs(ns)
+	want := []namespace.IDMap{{Container: 0, Host: 100000, Size: 10}}
+	if err != nil || !slices.Equal(ids.Users, want) || !slices.Equal(ids.Groups, want) || !ids.SetGroups {
+		t.Errorf("%+v, %v", ids, err)
+	}
+}
+
+// Whoever shares our memory cannot enter a time namespace.
+func TestEntersTimeNamespace(t *testing.T) {
+	cmd := exec.Command("unshare", "-T", "sh", "-c", "readlink /proc/self/ns/time; read x")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { in.Close(); _ = cmd.Wait() }()
+	want, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Skipf("no time namespaces: %v", err)
+	}
+	fd := open(t, fmt.Sprintf("/proc/%d/ns/time", cmd.Process.Pid), os.O_RDONLY)
+	got, _ := shell(t, "readlink /proc/self/ns/time", func(p *Program) { p.Setns(fd, unix.CLONE_NEWTIME, "time") })
+	if got != want {
+		t.Errorf("in %q, want %q", got, want)
 	}
 }
 
