@@ -3,6 +3,7 @@
 package monitor
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 
@@ -24,7 +25,7 @@ func (m *monitor) finish(exit *Exit) {
 	m.mu.Unlock()
 	exit.Restarts = m.status.Restarts
 	if m.Exit != "" {
-		_ = atomicfile.WriteJSON(m.Exit, exit, atomicfile.Fast)
+		keepExit(m.Exit, exit)
 	} else if m.Begun != "" {
 		_ = os.Remove(m.Begun) // nobody must take it for the end, while the rest goes
 	}
@@ -46,6 +47,26 @@ func (m *monitor) finish(exit *Exit) {
 		f.Close()
 	}
 	_ = unix.Flock(lockFD, unix.LOCK_UN) // a start of the container need not wait for the end of this process
+}
+
+// keepExit writes the end down. On a full disk there is no room for a second file; then it takes the place of what was
+// written at the begin, whose block is there.
+func keepExit(file string, exit *Exit) {
+	if atomicfile.WriteJSON(file, exit, atomicfile.Fast) == nil {
+		return
+	}
+	b, err := json.Marshal(exit)
+	if err != nil {
+		return
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if n, err := f.WriteAt(b, 0); err == nil {
+		_ = f.Truncate(int64(n))
+	}
 }
 
 // leave unmounts a volume's device, and drops the volume if it is to go, when no container has it any more. Who begins to

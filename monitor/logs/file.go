@@ -107,7 +107,7 @@ func appendString(out, s []byte) (_ []byte, exact bool) {
 	return append(out, '"'), true
 }
 
-// flush writes what is ready. A full disk loses output, it does not stop the container.
+// flush writes what is ready. A full disk loses output, whole lines of it, and does not stop the container.
 func (l *file) flush() {
 	if len(l.out) == 0 {
 		return
@@ -119,7 +119,11 @@ func (l *file) flush() {
 		l.out = l.out[:0]
 		return
 	}
-	n, _ := l.f.Write(l.out)
+	n, err := l.f.Write(l.out)
+	if err != nil { // what comes next must not go on with half a line
+		n = bytes.LastIndexByte(l.out[:n], '\n') + 1
+		_ = l.f.Truncate(l.size + int64(n))
+	}
 	l.size += int64(n)
 	l.out = l.out[:0]
 	if cap(l.out) > 64<<10 {
