@@ -268,6 +268,13 @@ func newWait(a *app) *cobra.Command {
 	return cmd
 }
 
+// sayLost warns of streams that a running container has no more.
+func (a *app) sayLost(c *engine.Container) {
+	if lost := c.LostStreams(); lost != "" {
+		fmt.Fprintf(a.err, "WARNING: the container's monitor was killed, and %s has ended with it\n", lost)
+	}
+}
+
 func newAttach(a *app) *cobra.Command {
 	var noStdin, proxy bool
 	keys := ""
@@ -281,6 +288,7 @@ func newAttach(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				a.sayLost(c)
 				return a.follow(c, session, c.Tty, cfg.AttachStdin, proxy)
 			})
 		},

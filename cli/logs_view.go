@@ -52,6 +52,9 @@ func (v *logView) show(names []string) error {
 		sources = append(sources, &logSource{logView: v, c: c, entries: make(chan engine.LogEntry)})
 		width = max(width, len(c.Name))
 	}
+	for _, s := range sources {
+		v.a.sayLost(s.c)
+	}
 	if len(sources) == 1 {
 		return sources[0].readAll(sources[0].write)
 	}

@@ -68,6 +68,20 @@ func (c *Container) lostExit(cause error) (*Exit, error) {
 	return nil, err
 }
 
+// LostStreams says what ended with the monitor of a running container that was killed; "" is nothing.
+func (c *Container) LostStreams() string {
+	status, _, _ := c.now()
+	switch {
+	case status == nil || status.Takeovers == 0:
+		return ""
+	case c.Tty:
+		return "its terminal"
+	case c.OpenStdin:
+		return "its standard input"
+	}
+	return ""
+}
+
 // Attach connects with a running container.
 func (c *Container) Attach(s Streams) (*Session, error) {
 	status, _, _ := c.now()

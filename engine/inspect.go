@@ -103,6 +103,8 @@ func (c *Container) Reason() string {
 	switch {
 	case exit == nil:
 		return ""
+	case exit.Unknown:
+		return "unknown"
 	case exit.OOMKilled:
 		return "out of memory"
 	case exit.By != "":

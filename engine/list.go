@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	docker "github.com/moby/moby/api/types/container"
 
@@ -65,47 +64,7 @@ func (c *Container) state() *docker.State {
 			status = monitor.LastStatus(c.runDir())
 		}
 	}
-	s := &docker.State{Status: docker.StateCreated, StartedAt: zeroTime, FinishedAt: zeroTime}
-	if status != nil {
-		s.Pid, s.StartedAt = status.Pid, status.StartedAt.Format(time.RFC3339Nano)
-		switch status.Phase {
-		case monitor.Restarting:
-			s.Status, s.Restarting, s.Running = docker.StateRestarting, true, true
-		case monitor.Paused:
-			s.Status, s.Paused, s.Running = docker.StatePaused, true, true
-		case monitor.Running:
-			s.Status, s.Running = docker.StateRunning, true
-		}
-		if status.Last != nil {
-			s.ExitCode, s.FinishedAt = status.Last.Code, status.Last.FinishedAt.Format(time.RFC3339Nano)
-		}
-		s.Health = dockerHealth(status.Health)
-		return s
-	}
-	if exit != nil {
-		s.Status = docker.StateExited
-		if exit.StartedAt.IsZero() {
-			s.Status = docker.StateCreated // the start has failed
-		} else {
-			s.StartedAt = exit.StartedAt.Format(time.RFC3339Nano)
-			s.FinishedAt = exit.FinishedAt.Format(time.RFC3339Nano)
-		}
-		s.ExitCode, s.OOMKilled, s.Error = exit.Code, exit.OOMKilled, exit.Error
-	}
-	return s
-}
-
-const zeroTime = "0001-01-01T00:00:00Z"
-
-func dockerHealth(h *monitor.HealthStatus) *docker.Health {
-	if h == nil {
-		return nil
-	}
-	out := &docker.Health{Status: docker.HealthStatus(h.Status), FailingStreak: h.Failing}
-	for _, r := range h.Log {
-		out.Log = append(out.Log, &docker.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
-	}
-	return out
+	return summary.State(status, exit)
 }
 
 func (c *Container) summary(state *docker.State, size bool) docker.Summary {

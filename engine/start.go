@@ -10,7 +10,6 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/atomicfile"
@@ -375,7 +374,7 @@ func (c *Container) repair() {
 	}
 	last := monitor.LastStatus(c.runDir())
 	c.clean()
-	exit := Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), FinishedAt: time.Now().UTC(), Error: monitor.ErrLost.Error()}
+	exit := monitor.LostExit(time.Time{})
 	c.tell("die", "exitCode", strconv.Itoa(exit.Code), "error", exit.Error)
 	c.tellUnmounts()
 	if c.HostConfig.AutoRemove {
@@ -386,7 +385,7 @@ func (c *Container) repair() {
 	if last != nil {
 		exit.StartedAt, exit.Restarts = last.StartedAt, last.Restarts
 	}
-	_ = atomicfile.WriteJSON(filepath.Join(c.dataDir(), exitFile), &exit, atomicfile.Fast)
+	_ = atomicfile.WriteJSON(filepath.Join(c.dataDir(), exitFile), exit, atomicfile.Fast)
 }
 
 // awaitMonitor returns the lock of a container that has no monitor. While another process holds it, that one is starting

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -111,8 +110,8 @@ func (m *monitor) adoptLife() (ended *Exit, err error) {
 	if err != nil { // what it has said of its end counts, if there is something
 		ended = &Exit{}
 		if atomicfile.ReadJSON(m.Exit, ended) != nil || ended.Unseen {
-			*ended = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), StartedAt: m.status.StartedAt, FinishedAt: time.Now().UTC(),
-				Error: ErrLost.Error()}
+			ended = LostExit(m.status.StartedAt)
+			ended.Pid = m.status.Pid
 			m.tellEnd(ended)
 		}
 		if l.c != nil {

@@ -101,10 +101,11 @@ type Exit struct {
 	StartedAt  time.Time `json:"started,omitzero"`
 	FinishedAt time.Time `json:"finished"`
 	Restarts   int       `json:"restarts,omitempty"`
-	By         string    `json:"by,omitempty"`     // who asked for the end: stop, kill, health, timeout, shutdown; "": nobody
-	Error      string    `json:"error,omitempty"`  // why it could not start
-	Pid        int       `json:"pid,omitempty"`    // on the host, of the program
-	Unseen     bool      `json:"unseen,omitempty"` // nobody saw the end: this was written at the begin, for the case that the host goes down
+	By         string    `json:"by,omitempty"`      // who asked for the end: stop, kill, health, timeout, shutdown; "": nobody
+	Error      string    `json:"error,omitempty"`   // why it could not start
+	Pid        int       `json:"pid,omitempty"`     // on the host, of the program
+	Unknown    bool      `json:"unknown,omitempty"` // nobody can say how it ended: Code only stands for that
+	Unseen     bool      `json:"unseen,omitempty"`  // nobody saw the end: this was written at the begin, for the case that the host goes down
 
 	Marks *cgroup.Marks `json:"marks,omitempty"` // what its control group has seen; nil when nobody will ask
 }

@@ -208,14 +208,23 @@ func (m *monitor) signal(l *life, sig unix.Signal) error {
 		return nil
 	}
 	m.tellKill(sig)
-	err := l.c.Kill(sig, false)
-	if sig == unix.SIGKILL {
-		_ = l.c.Group().Thaw() // version 1: what is frozen does not even die
-		if err == nil {
-			<-l.ended
-		}
+	if sig != unix.SIGKILL {
+		return l.c.Kill(sig, false)
+	}
+	err := m.sigkill(l)
+	_ = l.c.Group().Thaw() // version 1: what is frozen does not even die
+	if err == nil {
+		<-l.ended
 	}
 	return err
+}
+
+// sigkill ends the program, which is then known to have ended so.
+func (m *monitor) sigkill(l *life) error {
+	m.mu.Lock()
+	l.killed = true
+	m.mu.Unlock()
+	return l.c.Kill(unix.SIGKILL, false)
 }
 
 func (m *monitor) askForEnd(by string) {
@@ -258,7 +267,7 @@ func (m *monitor) stop(sig int, timeout *time.Duration, by string) error {
 	case <-over:
 	}
 	m.tellKill(unix.SIGKILL)
-	if err := l.c.Kill(unix.SIGKILL, false); err != nil && !errs.Is(err, errs.Conflict) {
+	if err := m.sigkill(l); err != nil && !errs.Is(err, errs.Conflict) {
 		return err
 	}
 	<-l.ended

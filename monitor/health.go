@@ -85,14 +85,14 @@ func (m *monitor) treat() {
 	case "kill":
 		m.askForEnd("health")
 		if l, err := m.current(); err == nil {
-			_ = l.c.Kill(unix.SIGKILL, false)
+			_ = m.sigkill(l)
 		}
 	case "restart":
 		m.mu.Lock()
 		m.revive = true
 		m.mu.Unlock()
 		if l, err := m.current(); err == nil {
-			_ = l.c.Kill(unix.SIGKILL, false)
+			_ = m.sigkill(l)
 		}
 	}
 }

@@ -55,11 +55,12 @@ type life struct {
 	c      *container.Container // nil while the monitor sleeps; then:
 	asleep *os.File             // the pidfd
 
-	over  bool // the program has ended
-	io    *stdio
-	pipes pipes
-	ended chan struct{} // closed when the program has ended
-	exit  Exit
+	over   bool // the program has ended
+	killed bool // SIGKILL was sent, which nothing survives
+	io     *stdio
+	pipes  pipes
+	ended  chan struct{} // closed when the program has ended
+	exit   Exit
 }
 
 // collectAt is the percentage of growth after which garbage is collected: there is little, and the pages it would take
@@ -320,7 +321,7 @@ func (m *monitor) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status.Phase, m.status.Pid, m.status.StartedAt = Running, l.c.Pid(), time.Now().UTC()
-	m.status.Pipes = l.pipes
+	m.status.Pipes, m.status.Takeovers = l.pipes, 0
 	m.status.PidSince, _ = container.StartTime(m.status.Pid)
 	l.exit.StartedAt = m.status.StartedAt
 	if m.Health != nil {
@@ -337,6 +338,11 @@ func (m *monitor) start() error {
 
 // unseenCode is the exit code of a program whose end nobody saw, as Docker's.
 const unseenCode = 255
+
+// LostExit is the end of a program that ran while it had no monitor, found now.
+func LostExit(started time.Time) *Exit {
+	return &Exit{Code: unseenCode, Unknown: true, StartedAt: started, FinishedAt: time.Now().UTC(), Error: ErrLost.Error()}
+}
 
 // keepBegin writes down that the program runs, where its end is written later: after the host went down it is known that
 // it did.
@@ -402,6 +408,11 @@ func (m *monitor) awaitEnd() *Exit {
 	m.mu.Unlock()
 	status, err := l.c.Wait()
 	l.exit.set(status, err)
+	m.mu.Lock()
+	if l.exit.Unknown && l.killed {
+		l.exit.Code, l.exit.Signal, l.exit.Unknown, l.exit.Error = 128+int(unix.SIGKILL), int(unix.SIGKILL), false, ""
+	}
+	m.mu.Unlock()
 	l.exit.Pid = l.c.Pid()
 	if m.Exit == "" { // it goes with its end, and nobody can ask
 		l.exit.OOMKilled = l.c.OOMKills() > 0
@@ -447,7 +458,7 @@ func (e *Exit) set(status unix.WaitStatus, err error) {
 	e.FinishedAt = time.Now().UTC()
 	switch {
 	case errors.Is(err, container.ErrStatusLost):
-		e.Code, e.Error = 128+int(unix.SIGKILL), err.Error()
+		e.Code, e.Unknown, e.Error = unseenCode, true, err.Error()
 	case err != nil:
 		e.Code, e.Error = 125, err.Error()
 	case status.Signaled():

@@ -38,7 +38,7 @@ type Status struct {
 	Since     uint64        `json:"monitorSince"`
 	StartedAt time.Time     `json:"startedAt,omitzero"`
 	Restarts  int           `json:"restarts,omitempty"`
-	Takeovers int           `json:"takeovers,omitempty"` // so many monitors were killed
+	Takeovers int           `json:"takeovers,omitempty"` // so many monitors were killed in this life
 	Pipes     pipes         `json:"pipes,omitzero"`      // of the program's output; none with a terminal
 	Last      *Exit         `json:"last,omitempty"`      // of the run before, when it was started again
 	Health    *HealthStatus `json:"health,omitempty"`

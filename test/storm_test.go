@@ -187,7 +187,7 @@ func surviveKills(t *testing.T, root, name string, r *rand.Rand) {
 	if err != nil {
 		t.Error(err)
 	}
-	if out, errOut, _ := berth(t, root, "wait", name); out != "9\n" && (known || out != "137\n") {
+	if out, errOut, _ := berth(t, root, "wait", name); out != "9\n" && (known || out != "255\n") {
 		t.Errorf("%s: exit status %q, %s", name, out, errOut)
 	}
 	out, _, _ := berth(t, root, "logs", name)

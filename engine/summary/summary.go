@@ -10,7 +10,56 @@ import (
 	"github.com/docker/go-units"
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/berth-containers/berth/monitor"
 )
+
+// State is what a container does: its monitor's word while it has one, otherwise how it ended; neither is one that was never
+// started.
+func State(status *monitor.Status, exit *monitor.Exit) *docker.State {
+	s := &docker.State{Status: docker.StateCreated, StartedAt: zeroTime, FinishedAt: zeroTime}
+	if status != nil {
+		s.Pid, s.StartedAt = status.Pid, status.StartedAt.Format(time.RFC3339Nano)
+		switch status.Phase {
+		case monitor.Restarting:
+			s.Status, s.Restarting, s.Running = docker.StateRestarting, true, true
+		case monitor.Paused:
+			s.Status, s.Paused, s.Running = docker.StatePaused, true, true
+		case monitor.Running:
+			s.Status, s.Running = docker.StateRunning, true
+		}
+		if status.Last != nil {
+			s.ExitCode, s.FinishedAt = status.Last.Code, status.Last.FinishedAt.Format(time.RFC3339Nano)
+		}
+		s.Health = health(status.Health)
+		return s
+	}
+	if exit != nil {
+		s.Status = docker.StateExited
+		if exit.StartedAt.IsZero() {
+			s.Status = docker.StateCreated // the start has failed
+		} else {
+			s.StartedAt = exit.StartedAt.Format(time.RFC3339Nano)
+			s.FinishedAt = exit.FinishedAt.Format(time.RFC3339Nano)
+		}
+		s.ExitCode, s.OOMKilled, s.Error = exit.Code, exit.OOMKilled, exit.Error
+	}
+	return s
+}
+
+// zeroTime is what never happened.
+const zeroTime = "0001-01-01T00:00:00Z"
+
+func health(h *monitor.HealthStatus) *docker.Health {
+	if h == nil {
+		return nil
+	}
+	out := &docker.Health{Status: docker.HealthStatus(h.Status), FailingStreak: h.Failing}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, &docker.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return out
+}
 
 // Status is the column STATUS of `ps`.
 func Status(s *docker.State) string {

@@ -132,7 +132,10 @@ func stopped(v *evidence) *finding {
 		return f
 	}
 	f := &finding{certainty: Certain, verdict: "It was ended by " + who + "."}
-	if v.exit.Signal == 0 {
+	switch {
+	case v.exit.Unknown:
+		f.verdict = fmt.Sprintf("It was asked to end by %s; how it ended is not known, because its monitor was killed.", who)
+	case v.exit.Signal == 0:
 		f.verdict = fmt.Sprintf("It was asked to end by %s, and ended with exit code %d.", who, v.exit.Code)
 	}
 	return f
@@ -151,8 +154,8 @@ func killedByOthers(v *evidence) *finding {
 	switch {
 	case v.exit.Unseen:
 		return &finding{certainty: Certain, verdict: "It ran when the host went down, and nobody saw its end.", fix: []string{"berth boot install, and --restart unless-stopped: then it is started with the host"}}
-	case v.exit.Error != "" && v.exit.Code == 128+int(unix.SIGKILL) && v.exit.Marks == nil:
-		return &finding{certainty: Certain, verdict: "It ended while it had no monitor, because that was killed or the host was restarted; how is not known."}
+	case v.exit.Unknown:
+		return &finding{certainty: Certain, verdict: "It ended while it had no monitor, or a second one, because that was killed; how is not known."}
 	case v.exit.Signal == int(unix.SIGKILL):
 		return &finding{certainty: Likely, verdict: "Somebody on the host killed it (SIGKILL); neither Berth nor the kernel's lack of memory did.",
 			fix: []string{"look for who: journalctl --since '" + v.exit.FinishedAt.Local().Format("15:04") + "'; an earlyoom or systemd-oomd, a script, a person"}}

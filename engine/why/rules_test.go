@@ -60,8 +60,9 @@ func TestVerdicts(t *testing.T) {
 		"kernel": {func(v *evidence) { v.exit.Signal, v.kernel = 9, "Out of memory: Killed process 5 (app)" }, "the host as a whole", Certain, "limits"},
 		"host":   {func(v *evidence) { v.exit.Signal, v.exit.Code = 9, 137 }, "Somebody on the host", Likely, "journalctl"},
 		"lost": {func(v *evidence) {
-			v.exit = &engine.Exit{Code: 137, Signal: 9, Error: "lost", StartedAt: time.Unix(1, 0)}
+			v.exit = &engine.Exit{Code: 255, Unknown: true, Error: "lost", StartedAt: time.Unix(1, 0)}
 		}, "no monitor", Certain, ""},
+		"stop, lost":  {func(v *evidence) { v.exit.By, v.exit.Unknown = "stop", true }, "how it ended is not known", Certain, ""},
 		"crash":       {func(v *evidence) { v.exit.Signal, v.exit.Code = 11, 139 }, "SIGSEGV", Certain, ""},
 		"child crash": {func(v *evidence) { v.exit.Code = 135; v.in.HostConfig.ShmSize = 64 << 20 }, "SIGBUS", Likely, "now 64m"},
 		"not found":   {func(v *evidence) { shell(v); v.exit.Code, v.log = 127, []string{"sh: a: not found"} }, `("sh: a: not found")`, Likely, "command -v"},

@@ -72,7 +72,7 @@ func Explain(e *engine.Engine, c *engine.Container) (*Report, error) {
 	}
 	v.readLog()
 	v.program = path.Base(v.in.Path)
-	if v.exit != nil && v.exit.Signal == 9 && !v.exit.OOMKilled && v.exit.By == "" {
+	if v.exit != nil && (v.exit.Signal == 9 || v.exit.Unknown) && !v.exit.OOMKilled && v.exit.By == "" {
 		v.kernel = kernelKilled(v.exit.Pid)
 	}
 	r := &Report{ID: c.ID, Name: c.Name, State: string(v.in.State.Status), Log: v.log, History: v.events}
@@ -137,7 +137,9 @@ func (v *evidence) facts() []Fact {
 	out := []Fact{{"command", strings.Join(append([]string{v.in.Path}, v.in.Args...), " ")}, {"process 1", v.processOne()}}
 	add := func(what, format string, args ...any) { out = append(out, Fact{what, fmt.Sprintf(format, args...)}) }
 	if x := v.exit; x != nil {
-		if x.Signal != 0 {
+		if x.Unknown {
+			add("exit code", "not known, shown as %d", x.Code)
+		} else if x.Signal != 0 {
 			add("ended by", "signal %d (%s), exit code %d", x.Signal, signalName(x.Signal), x.Code)
 		} else {
 			add("exit code", "%d", x.Code)
