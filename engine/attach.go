@@ -70,7 +70,11 @@ func (c *Container) lostExit(cause error) (*Exit, error) {
 
 // LostStreams says what ended with the monitor of a running container that was killed; "" is nothing.
 func (c *Container) LostStreams() string {
-	status, _, _ := c.now()
+	status, _, orphan := c.now()
+	if orphan {
+		c.repair()
+		status, _, _ = c.now()
+	}
 	switch {
 	case status == nil || status.Takeovers == 0:
 		return ""
