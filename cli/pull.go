@@ -24,7 +24,7 @@ func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 }
 
 func newPull(a *app) *cobra.Command {
-	quiet, all, platform := false, false, ""
+	quiet, all, platform, key := false, false, "", ""
 	cmd := &cobra.Command{
 		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Download an image from a registry", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,24 +35,26 @@ func newPull(a *app) *cobra.Command {
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			if all {
-				o := engine.TransferOptions{Platform: platform, Progress: progress.New(a.out, quiet).Teller()}
+				o := engine.TransferOptions{Platform: platform, VerifyKey: key, Progress: progress.New(a.out, quiet).Teller()}
 				return e.PullAll(ctx, args[0], o, func(p *engine.Pulled) { sayPulled(a.out, p, quiet) })
 			}
 			if !quiet && !strings.ContainsAny(args[0][strings.LastIndexByte(args[0], '/')+1:], ":@") {
 				fmt.Fprintln(a.out, "Using default tag: latest")
 			}
-			return a.pull(ctx, e, args[0], platform, a.out, quiet)
+			return a.pull(ctx, e, args[0], engine.TransferOptions{Platform: platform, VerifyKey: key}, a.out, quiet)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	cmd.Flags().BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
 	cmd.Flags().StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
+	cmd.Flags().StringVar(&key, "verify-key", "", "Refuse what is not signed (cosign) by a public key in this file")
 	return cmd
 }
 
 // pull fetches an image, and says so in Docker's words.
-func (a *app) pull(ctx context.Context, e *engine.Engine, name, platform string, w io.Writer, quiet bool) error {
-	p, err := e.Pull(ctx, name, engine.TransferOptions{Platform: platform, Progress: progress.New(w, quiet).Teller()})
+func (a *app) pull(ctx context.Context, e *engine.Engine, name string, o engine.TransferOptions, w io.Writer, quiet bool) error {
+	o.Progress = progress.New(w, quiet).Teller()
+	p, err := e.Pull(ctx, name, o)
 	if err == nil {
 		sayPulled(w, p, quiet)
 	}

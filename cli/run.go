@@ -151,12 +151,12 @@ func (a *app) createFrom(e *engine.Engine, f *runFlags, cfg *engine.Config) (*en
 		if !f.quiet {
 			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", cfg.Image)
 		}
-		if perr := a.pull(context.Background(), e, cfg.Image, cfg.Platform, a.err, f.quiet); perr != nil {
+		if perr := a.pull(context.Background(), e, cfg.Image, engine.TransferOptions{Platform: cfg.Platform}, a.err, f.quiet); perr != nil {
 			return nil, errs.New(errs.KindOf(perr), err.Error(), perr).WithHint(errs.HintOf(err))
 		}
 		return e.Create(*cfg)
 	}
-	if err := a.pull(context.Background(), e, cfg.Image, cfg.Platform, a.err, f.quiet); err != nil {
+	if err := a.pull(context.Background(), e, cfg.Image, engine.TransferOptions{Platform: cfg.Platform}, a.err, f.quiet); err != nil {
 		return nil, err
 	}
 	return e.Create(*cfg)

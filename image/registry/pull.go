@@ -16,6 +16,7 @@ import (
 	"github.com/berth-containers/berth/image/content"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/image/registry/hosts"
+	"github.com/berth-containers/berth/image/signature"
 	"github.com/berth-containers/berth/internal/errs"
 )
 
@@ -23,6 +24,9 @@ import (
 type Options struct {
 	Platform string         // os/arch[/variant]; "" is this host's
 	Progress func(Progress) // what becomes of each part; may be called by several at once; nil: nobody looks
+
+	VerifyKey string // file of public keys, one of which must have signed what is pulled; "" asks the policy alone
+	check     *signature.Check
 }
 
 // Progress is what becomes of a part of a transfer.
@@ -58,6 +62,9 @@ type pull struct {
 func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *image.Image, d string, err error) {
 	r, err := reference.Parse(what)
 	if err != nil {
+		return nil, "", err
+	}
+	if o.check, err = signature.For(r, o.VerifyKey); err != nil {
 		return nil, "", err
 	}
 	platform := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
@@ -132,7 +139,9 @@ func (p *pull) each(ctx context.Context, may func(hosts.Place) bool, ask func(*c
 // find asks what a name means.
 func (p *pull) find(ctx context.Context, r reference.Reference, platform v1.Platform) (f *found, err error) {
 	err = p.each(ctx, func(place hosts.Place) bool { return place.Pull && (place.Resolve || r.Digest != "") }, func(c *client) error {
-		f, err = c.find(ctx, identifier(r), platform)
+		if f, err = c.find(ctx, identifier(r), platform); err == nil {
+			err = c.verify(ctx, p.o.check, f)
+		}
 		return err
 	})
 	return f, err
