@@ -168,7 +168,7 @@ func (s *setFlags) steps(o *engine.Changes) (out []setStep) {
 		add(true, "mount", b)
 	}
 	for _, m := range o.HostConfig.Mounts {
-		add(true, "mount", fmt.Sprintf("%s %s on %s", m.Type, m.Source, m.Target))
+		add(true, "mount", strings.Join(strings.Fields(string(m.Type)+" "+m.Source), " ")+" on "+m.Target)
 	}
 	for _, t := range slices.Sorted(maps.Keys(o.HostConfig.Tmpfs)) {
 		add(true, "mount", "tmpfs on "+t)

@@ -5,6 +5,7 @@ package container
 import (
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,8 @@ import (
 
 // openMounts makes those mounts of the host's files that init cannot make itself, and hands them to it: idmapped ones,
 // which need rights over the host's file system, with a user namespace all, because what is root in it may not walk
-// to every source, and shared ones, which are peers of the host's mount only when they are taken in its namespace
-// (mount_namespaces(7)). They are attached nowhere; init puts them in their places.
+// to every source, shared ones, which are peers of the host's mount only when they are taken in its namespace
+// (mount_namespaces(7)), and unions of more layers than init can name in one text. They are attached nowhere; init puts them in their places.
 func (p *Plan) openMounts(hand func(f *os.File) int) error {
 	userns := map[string]*os.File{}
 	defer func() {
@@ -28,15 +29,12 @@ func (p *Plan) openMounts(hand func(f *os.File) int) error {
 	p.Mounts = slices.Clone(p.Mounts)
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
-		if len(m.UIDMaps) == 0 && !p.has("user") && !slices.ContainsFunc(m.Options, func(o string) bool { return mount.Propagation(o)&unix.MS_SHARED != 0 }) {
-			continue
-		}
 		var tree *mount.Tree
 		var err error
 		switch {
-		case m.Type == "bind" && !foreign(m.Source):
+		case m.Type == "bind" && !foreign(m.Source) && (len(m.UIDMaps) > 0 || p.has("user") || m.shared()):
 			tree, err = p.openBind(m, userns)
-		case m.Type == "overlay" && p.has("user"):
+		case m.Type == "overlay" && (p.has("user") || m.manyLayers()):
 			tree, err = p.openOverlay(m, userns)
 		default:
 			continue
@@ -47,6 +45,18 @@ func (p *Plan) openMounts(hand func(f *os.File) int) error {
 		m.Handle = hand(tree.File())
 	}
 	return nil
+}
+
+func (m *Mount) shared() bool {
+	return slices.ContainsFunc(m.Options, func(o string) bool { return mount.Propagation(o)&unix.MS_SHARED != 0 })
+}
+
+// manyLayers reports whether an overlay's layers are more than one text of mount(2) holds, and all that its options say.
+func (m *Mount) manyLayers() bool {
+	return len(strings.Join(m.Options, ",")) >= os.Getpagesize() && !slices.ContainsFunc(m.Options, func(o string) bool {
+		key, _, _ := strings.Cut(o, "=")
+		return key != "lowerdir" && key != "upperdir" && key != "workdir" && key != "ro"
+	})
 }
 
 func (p *Plan) openBind(m *Mount, userns map[string]*os.File) (*mount.Tree, error) {
@@ -76,16 +86,19 @@ func (p *Plan) openBind(m *Mount, userns map[string]*os.File) (*mount.Tree, erro
 
 // openOverlay makes a union whose files have, for root of the container's user namespace, the owners that are on disk.
 func (p *Plan) openOverlay(m *Mount, userns map[string]*os.File) (*mount.Tree, error) {
-	ns, err := mapsOf(p.UIDMaps, p.GIDMaps, userns)
-	if err != nil {
-		return nil, err
+	o := mount.OverlayOptions{Label: p.MountLabel}
+	if len(p.UIDMaps) > 0 {
+		ns, err := mapsOf(p.UIDMaps, p.GIDMaps, userns)
+		if err != nil {
+			return nil, err
+		}
+		o.UserNS = ns
 	}
-	o := mount.OverlayOptions{UserNS: ns, Label: p.MountLabel}
 	for _, option := range m.Options {
 		key, value, _ := strings.Cut(option, "=")
 		switch key {
 		case "lowerdir":
-			o.Lowers = strings.Split(value, ":")
+			o.Lowers = mount.SplitLayers(value)
 		case "upperdir":
 			o.Upper = value
 		case "workdir":
@@ -111,8 +124,9 @@ func mapsOf(uids, gids []namespace.IDMap, have map[string]*os.File) (*os.File, e
 	return f, err
 }
 
-// OpenMount makes one of the plan's mounts for a container that runs already: attached nowhere, with its attributes.
-func (p *Plan) OpenMount(destination string) (*mount.Tree, error) {
+// OpenMount makes one of the plan's mounts for a container that runs already: attached nowhere, with its attributes. The
+// options say how it spreads once it is attached.
+func (p *Plan) OpenMount(destination string) (*mount.Tree, mount.Options, error) {
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
 		if m.Destination != destination {
@@ -120,20 +134,51 @@ func (p *Plan) OpenMount(destination string) (*mount.Tree, error) {
 		}
 		o, err := mount.ParseOptions(m.Options)
 		if err != nil {
-			return nil, err
+			return nil, o, err
 		}
-		if m.Type != "bind" {
-			return mount.Filesystem(m.Type, m.Type, o)
-		}
-		tree, err := p.openBind(m, map[string]*os.File{})
+		tree, err := p.open(m, o)
 		if err != nil {
-			return nil, errs.Wrap("mount "+m.Source+" on "+m.Destination, err)
+			return nil, o, errs.Wrap("mount "+m.Source+" on "+m.Destination, err)
 		}
 		if err := tree.SetAttr(o); err != nil {
 			tree.Close()
-			return nil, err
+			return nil, o, err
 		}
-		return tree, nil
+		return tree, o, nil
 	}
-	return nil, errs.Text(errs.NotFound, "no mount on "+destination)
+	return nil, mount.Options{}, errs.Text(errs.NotFound, "no mount on "+destination)
+}
+
+func (p *Plan) open(m *Mount, o mount.Options) (*mount.Tree, error) {
+	switch {
+	case m.Type == "bind":
+		return p.openBind(m, map[string]*os.File{})
+	case m.Type == "overlay":
+		return p.openOverlay(m, map[string]*os.File{})
+	case m.Type == "tmpfs" && len(p.UIDMaps) > 0:
+		o.Data = p.ownIDs(o.Data)
+	}
+	o.Data = append(o.Data, p.label(m.Type)...)
+	return mount.Filesystem(m.Type, m.Type, o)
+}
+
+// ownIDs turns the owner that a tmpfs's options name, or root, into ids of the host: such a file system is made by the
+// host's root, not in the container's user namespace.
+func (p *Plan) ownIDs(options []string) (out []string) {
+	ids := map[string]uint64{"uid": 0, "gid": 0}
+	for _, o := range options {
+		key, value, _ := strings.Cut(o, "=")
+		n, err := strconv.ParseUint(value, 10, 32)
+		if _, ok := ids[key]; ok && err == nil {
+			ids[key] = n
+			continue
+		}
+		out = append(out, o) // the kernel says what is wrong with it
+	}
+	for key, maps := range map[string][]namespace.IDMap{"uid": p.UIDMaps, "gid": p.GIDMaps} {
+		if id, ok := namespace.ToHost(maps, uint32(ids[key])); ok {
+			out = append(out, key+"="+strconv.FormatUint(uint64(id), 10))
+		}
+	}
+	return out
 }

@@ -175,15 +175,15 @@ func (r *rootfs) mountNew(m *Mount, o mount.Options) error {
 
 // label is the option of a new file system whose files have the container's context of SELinux. Those of the kernel's
 // own, which show all of the host, have theirs by the policy; a queue's are labelled one by one.
-func (r *rootfs) label(fstype string) []string {
+func (p *Plan) label(fstype string) []string {
 	switch fstype {
 	case "proc", "sysfs", "mqueue":
 		return nil
 	}
-	if r.MountLabel == "" {
+	if p.MountLabel == "" {
 		return nil
 	}
-	return []string{mount.LabelOption(r.MountLabel)}
+	return []string{mount.LabelOption(p.MountLabel)}
 }
 
 func source(m *Mount) string {

@@ -3,12 +3,10 @@
 package engine
 
 import (
-	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
-
-	docker "github.com/moby/moby/api/types/mount"
 
 	"github.com/berth-containers/berth/engine/change"
 	"github.com/berth-containers/berth/engine/mountpoint"
@@ -44,15 +42,20 @@ func (c *Container) Set(o Changes) (err error) {
 	if again && c.HostConfig.AutoRemove {
 		return errs.Text(errs.Conflict, "container "+c.Name+" cannot be started anew: with --rm it goes with its end")
 	}
-	added, undo, err := c.setMounts(&o, !again)
+	m := &mountChange{c: c}
+	if pid, err := c.pid(); err == nil && !again {
+		m.pid = pid
+	}
 	defer func() {
-		if err != nil {
-			undo()
-			c.record = old.record
-			_ = c.save()
+		if err == nil {
+			m.done()
+			return
 		}
+		c.record = old.record
+		_ = c.save()
+		m.undo()
 	}()
-	if err != nil {
+	if err := m.do(&o); err != nil {
 		return err
 	}
 	if err := c.setPorts(&o, !again); err != nil {
@@ -76,7 +79,7 @@ func (c *Container) Set(o Changes) (err error) {
 			}
 		}
 		return err
-	case c.Running() && (len(added) > 0 || len(o.Unmount) > 0):
+	case m.pid > 0 && len(m.added)+len(m.removed) > 0:
 		return c.replan()
 	}
 	return nil
@@ -97,24 +100,28 @@ func (c *Container) setProcess(o *Changes) {
 	}
 }
 
-// setMounts adds and removes mounts, in a running container if live is set; undo takes back what was done.
-func (c *Container) setMounts(o *Changes, live bool) (added []string, undo func(), err error) {
-	undo = func() {}
-	before := slices.Clone(c.Mounts)
+// mountChange is a change of a container's mounts, of one that runs in its mount namespace.
+type mountChange struct {
+	c              *Container
+	pid            int // of the running container; 0: nothing is mounted yet
+	added, removed []mountpoint.Point
+}
+
+// do removes and adds mounts.
+func (m *mountChange) do(o *Changes) error {
+	c := m.c
 	for _, target := range o.Unmount {
-		m := c.mountAt(path.Clean(target))
-		if m == nil {
-			return nil, undo, errs.Text(errs.NotFound, "unmount "+target+": the container has no mount there")
+		have := c.mountAt(path.Clean(target))
+		if have == nil {
+			return errs.Text(errs.NotFound, "unmount "+target+": the container has no mount there")
 		}
-		if pid, perr := c.pid(); perr == nil && live {
-			if err := mount.DetachInside(pid, m.Destination); err != nil {
-				return nil, undo, err
+		if m.pid > 0 {
+			if err := mount.DetachInside(m.pid, have.Destination); err != nil {
+				return err
 			}
 		}
-		if m.Name != "" {
-			defer c.e.volumes.Release(m.Name, c.ID)
-		}
-		c.Mounts = slices.DeleteFunc(c.Mounts, func(have mountpoint.Point) bool { return have.Destination == path.Clean(target) })
+		m.removed = append(m.removed, *have)
+		c.Mounts = slices.DeleteFunc(slices.Clone(c.Mounts), func(p mountpoint.Point) bool { return p.Destination == path.Clean(target) })
 	}
 	c.MountOwners = maps.Clone(c.MountOwners)
 	for target, owner := range o.MountOwners {
@@ -123,38 +130,57 @@ func (c *Container) setMounts(o *Changes, live bool) (added []string, undo func(
 		}
 		c.MountOwners[target] = owner
 	}
-	all := c.HostConfig
-	c.HostConfig.Binds, c.HostConfig.Mounts, c.HostConfig.Tmpfs, c.HostConfig.VolumesFrom = o.HostConfig.Binds, o.HostConfig.Mounts, o.HostConfig.Tmpfs, nil
-	err = c.findMounts()
-	c.HostConfig = all
-	c.HostConfig.Binds, c.HostConfig.Mounts = append(slices.Clone(all.Binds), o.HostConfig.Binds...), append(slices.Clone(all.Mounts), o.HostConfig.Mounts...)
-	for _, m := range c.Mounts {
-		if !slices.ContainsFunc(before, func(have mountpoint.Point) bool { return have.Destination == m.Destination }) {
-			added = append(added, m.Destination)
-		}
-	}
-	undo = func() {
-		pid, perr := c.pid()
-		for _, target := range added {
-			if perr == nil && live {
-				_ = mount.DetachInside(pid, target)
-			}
-			if m := c.mountAt(target); m != nil && m.Name != "" {
-				c.e.volumes.Release(m.Name, c.ID)
-			}
+	before, all, volumes := slices.Clone(c.Mounts), c.HostConfig, c.Volumes
+	c.Volumes, c.HostConfig.Binds, c.HostConfig.Mounts, c.HostConfig.Tmpfs, c.HostConfig.VolumesFrom = nil, o.HostConfig.Binds, o.HostConfig.Mounts, o.HostConfig.Tmpfs, nil
+	err := c.findMounts()
+	c.HostConfig, c.Volumes = all, volumes
+	for _, p := range c.Mounts {
+		if !slices.ContainsFunc(before, func(have mountpoint.Point) bool { return have.Destination == p.Destination }) {
+			m.added = append(m.added, p)
 		}
 	}
 	if err != nil {
-		return added, undo, err
+		return err
 	}
-	if pid, perr := c.pid(); perr == nil && live && len(added) > 0 {
-		return added, undo, c.attachMounts(pid, added)
+	mountpoint.Forget(&c.HostConfig, m.removed)
+	mountpoint.Remember(&c.HostConfig, &o.HostConfig)
+	return c.attachMounts(m.pid, m.added)
+}
+
+// undo takes what was added out again, and brings in what was removed; the container's record is the old one.
+func (m *mountChange) undo() {
+	for _, p := range slices.Backward(m.added) {
+		if m.pid > 0 {
+			_ = mount.DetachInside(m.pid, p.Destination)
+		}
+		m.forget(&p)
 	}
-	return added, undo, nil
+	_ = m.c.attachMounts(m.pid, m.removed)
+}
+
+// done lets go of what was removed.
+func (m *mountChange) done() {
+	for i := range m.removed {
+		m.forget(&m.removed[i])
+	}
+}
+
+// forget drops what a mount needed that is no longer there.
+func (m *mountChange) forget(p *mountpoint.Point) {
+	if p.Type == mountpoint.TypeOverlay && m.c.mountAt(p.Destination) == nil {
+		_ = os.RemoveAll(m.c.overlayDir(p))
+	}
+	if p.Name != "" && !slices.ContainsFunc(m.c.Mounts, func(have mountpoint.Point) bool { return have.Name == p.Name }) {
+		m.c.e.volumes.Release(p.Name, m.c.ID)
+		_ = m.c.e.volumes.Unmount(p.Name, m.c.e.exists)
+	}
 }
 
 // attachMounts brings mounts into the running container.
-func (c *Container) attachMounts(pid int, targets []string) error {
+func (c *Container) attachMounts(pid int, points []mountpoint.Point) error {
+	if pid == 0 || len(points) == 0 {
+		return nil
+	}
 	spec, err := c.spec()
 	if err != nil {
 		return err
@@ -167,16 +193,12 @@ func (c *Container) attachMounts(pid int, targets []string) error {
 	if c.IDRange != nil {
 		owner = c.IDRange.UID
 	}
-	for _, target := range targets {
-		if m := c.mountAt(target); m.Type == docker.TypeImage || m.Type == mountpoint.TypeOverlay || m.Type == docker.TypeTmpfs && owner != 0 {
-			return errs.Text(errs.Unsupported, fmt.Sprintf("mount on %s: a mount of type %s comes into a container with its start only", target, m.Type)).
-				WithHint("stop the container, `berth set` it, and start it")
-		}
-		tree, err := plan.OpenMount(target)
+	for _, p := range points {
+		tree, options, err := plan.OpenMount(p.Destination)
 		if err != nil {
 			return err
 		}
-		err = tree.AttachInside(pid, target, owner)
+		err = tree.AttachInside(pid, p.Destination, owner, options)
 		tree.Close()
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	docker "github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -167,7 +167,7 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 			break
 		}
 		out.Type, out.Source = "overlay", "overlay"
-		out.Options = []string{"ro", "lowerdir=" + strings.Join(lowers, ":")}
+		out.Options = []string{"ro", "lowerdir=" + mount.JoinLayers(lowers)}
 		return out, nil
 	default:
 		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
@@ -206,9 +206,14 @@ func specMaps(maps []namespace.IDMap) (out []specs.LinuxIDMapping) {
 	return out
 }
 
+// overlayDir has the layer of an overlay mount. Its name is the target's, which may be of any length.
+func (c *Container) overlayDir(m *mountpoint.Point) string {
+	return filepath.Join(c.dataDir(), "overlay", fmt.Sprintf("%x", sha256.Sum256([]byte(m.Destination)))[:16])
+}
+
 // overlayMount shows a folder of the host under a layer of the container's own, which goes with the container.
 func (c *Container) overlayMount(m *mountpoint.Point) (specs.Mount, error) {
-	dir := filepath.Join(c.dataDir(), "overlay", strings.ReplaceAll(strings.Trim(m.Destination, "/"), "/", "-"))
+	dir := c.overlayDir(m)
 	for _, d := range []string{"fs", "work"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o711); err != nil {
 			return specs.Mount{}, errs.Wrap("make layer for "+m.Destination, err)
@@ -222,7 +227,7 @@ func (c *Container) overlayMount(m *mountpoint.Point) (specs.Mount, error) {
 	if err := errors.Join(os.Chown(upper, int(st.Uid), int(st.Gid)), unix.Chmod(upper, st.Mode&0o7777)); err != nil {
 		return specs.Mount{}, errs.Wrap("make layer for "+m.Destination, err)
 	}
-	out := specs.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + m.Source, "upperdir=" + upper, "workdir=" + filepath.Join(dir, "work")}}
+	out := specs.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + mount.JoinLayers([]string{m.Source}), "upperdir=" + upper, "workdir=" + filepath.Join(dir, "work")}}
 	if !m.RW {
 		out.Options = append(out.Options, "ro")
 	}

@@ -42,8 +42,12 @@ func inside(pid int, fn func(root *Root) error) error {
 
 // AttachInside puts a mount that is attached nowhere into a running process's mount namespace. A target that is missing is
 // made, as owner, an id of the host: in a user namespace the host's root has no id to make files with. What is mounted
-// there later on the host does not come in.
-func (t *Tree) AttachInside(pid int, target string, owner uint32) error {
+// there later on the host does not come in, unless the options say so.
+func (t *Tree) AttachInside(pid int, target string, owner uint32, o Options) error {
+	spread, recursive := o.Propagation, o.RecPropagation
+	if spread == 0 {
+		spread, recursive = unix.MS_PRIVATE, true
+	}
 	fi, err := t.f.Stat()
 	if err != nil {
 		return errs.Wrap("mount "+t.what, err)
@@ -70,7 +74,7 @@ func (t *Tree) AttachInside(pid int, target string, owner uint32) error {
 		if err := t.Attach(at, "a mount comes into a running container"); err != nil {
 			return err
 		}
-		return t.SetPropagation(unix.MS_PRIVATE, true)
+		return t.SetPropagation(spread, recursive)
 	})
 }
 

@@ -131,6 +131,33 @@ func openFolder(name string) (*os.File, error) {
 	return os.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
+// JoinLayers makes one text of layers' folders, as overlayfs reads it (overlayfs.rst, "Multiple lower layers").
+func JoinLayers(folders []string) string {
+	escaped := make([]string, len(folders))
+	for i, f := range folders {
+		escaped[i] = strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(f)
+	}
+	return strings.Join(escaped, ":")
+}
+
+// SplitLayers undoes [JoinLayers].
+func SplitLayers(text string) (folders []string) {
+	var folder strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && i+1 < len(text):
+			i++
+			folder.WriteByte(text[i])
+		case text[i] == ':':
+			folders = append(folders, folder.String())
+			folder.Reset()
+		default:
+			folder.WriteByte(text[i])
+		}
+	}
+	return append(folders, folder.String())
+}
+
 // layers are the open folders of an overlay.
 type layers struct {
 	lowers      []*os.File
