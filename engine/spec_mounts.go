@@ -9,18 +9,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	docker "github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/mountpoint"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
-	"github.com/berth-containers/berth/linux/namespace"
 )
 
 // addMounts lists the file systems that every container has, then the user's.
@@ -147,7 +144,7 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 			out.Options = []string{mount.NoSymlinks}
 		}
 	case mountpoint.TypeOverlay:
-		return c.overlayMount(m)
+		return m.Overlay(c.overlayDir(m))
 	case docker.TypeImage:
 		img, err := c.e.images.Resolve(m.Image)
 		if err != nil {
@@ -177,59 +174,11 @@ func (c *Container) ownMount(m *mountpoint.Point) (specs.Mount, error) {
 			return out, err
 		}
 	}
-	if !slices.Contains(m.Options, "bind") {
-		out.Options = append(out.Options, "rbind")
-	}
-	out.Options = append(out.Options, m.Options...)
-	switch {
-	case !m.RW && m.TopReadonly:
-		out.Options = append(out.Options, "ro")
-	case !m.RW:
-		out.Options = append(out.Options, "rro") // as Docker: what is mounted below is read-only as well
-	}
-	if m.Propagation != "" {
-		out.Options = append(out.Options, string(m.Propagation))
-	} else {
-		out.Options = append(out.Options, "rprivate")
-	}
-	if len(m.UIDs) > 0 {
-		out.Options = append(out.Options, "idmap")
-		out.UIDMappings, out.GIDMappings = specMaps(m.UIDs), specMaps(m.GIDs)
-	}
+	m.AddOptions(&out)
 	return out, nil
 }
 
-func specMaps(maps []namespace.IDMap) (out []specs.LinuxIDMapping) {
-	for _, m := range maps {
-		out = append(out, specs.LinuxIDMapping{ContainerID: m.Container, HostID: m.Host, Size: m.Size})
-	}
-	return out
-}
-
-// overlayDir has the layer of an overlay mount. Its name is the target's, which may be of any length.
+// overlayDir has the layer of an overlay mount. Its name is of the target, which may be of any length.
 func (c *Container) overlayDir(m *mountpoint.Point) string {
 	return filepath.Join(c.dataDir(), "overlay", fmt.Sprintf("%x", sha256.Sum256([]byte(m.Destination)))[:16])
-}
-
-// overlayMount shows a folder of the host under a layer of the container's own, which goes with the container.
-func (c *Container) overlayMount(m *mountpoint.Point) (specs.Mount, error) {
-	dir := c.overlayDir(m)
-	for _, d := range []string{"fs", "work"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o711); err != nil {
-			return specs.Mount{}, errs.Wrap("make layer for "+m.Destination, err)
-		}
-	}
-	var st unix.Stat_t // the top of what is seen is the upper folder's
-	if err := unix.Stat(m.Source, &st); err != nil {
-		return specs.Mount{}, errs.New(errs.Invalid, "use "+m.Source, err)
-	}
-	upper := filepath.Join(dir, "fs")
-	if err := errors.Join(os.Chown(upper, int(st.Uid), int(st.Gid)), unix.Chmod(upper, st.Mode&0o7777)); err != nil {
-		return specs.Mount{}, errs.Wrap("make layer for "+m.Destination, err)
-	}
-	out := specs.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + mount.JoinLayers([]string{m.Source}), "upperdir=" + upper, "workdir=" + filepath.Join(dir, "work")}}
-	if !m.RW {
-		out.Options = append(out.Options, "ro")
-	}
-	return out, nil
 }
