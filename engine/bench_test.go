@@ -11,7 +11,6 @@ import (
 
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/monitor"
-	"github.com/berth-containers/berth/network"
 )
 
 // What the engine thinks about between two steps of a start.
@@ -36,7 +35,7 @@ func BenchmarkTranslation(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cfg, err := c.monitorConfig(s, root, &network.Attachment{})
+	cfg, err := c.monitorConfig(s, root, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -104,6 +104,21 @@ func (c *Container) WhileStopped(do func() error) error {
 	return do()
 }
 
+// change lets one command after the other change what is kept of the container, as it is now.
+func (c *Container) change(do func() error) error {
+	lock, err := flock.Exclusive(filepath.Join(c.dataDir(), "change.lock"))
+	if err != nil {
+		return errs.Wrap("change container "+c.Name, err)
+	}
+	defer lock.Unlock()
+	now, err := c.e.open(c.ID)
+	if err != nil {
+		return err
+	}
+	c.record = now.record
+	return do()
+}
+
 // waitForLock waits for the end of a monitor that has been told to end.
 func (c *Container) waitForLock() (*flock.Lock, error) {
 	return flock.Exclusive(filepath.Join(c.dataDir(), "lock"))

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	docker "github.com/moby/moby/api/types/network"
+
 	"github.com/berth-containers/berth/engine/etc"
 	"github.com/berth-containers/berth/engine/link"
 	"github.com/berth-containers/berth/internal/errs"
@@ -90,21 +92,16 @@ func (c *Container) Unlink(alias string) error {
 	return c.save()
 }
 
-// linkNames makes the aliases of links known to the container's resolver alone, and returns what takes them back.
-func (c *Container) linkNames() (files []string, err error) {
+// linkNames makes the aliases of links known to the container's resolver alone.
+func (c *Container) linkNames() error {
 	links, err := c.links()
 	if err != nil {
-		return nil, err
-	}
-	add := func(alias, network, name string) {
-		var more []string
-		if err == nil {
-			more, err = c.e.records().Alias(c.ID, alias, network, name)
-			files = append(files, more...)
-		}
+		return err
 	}
 	for _, l := range links {
-		add(l.alias, l.at.Network, l.Name)
+		if err := c.e.records().Alias(c.ID, l.alias, l.at.Network, l.Name); err != nil {
+			return err
+		}
 	}
 	for in, s := range c.NetworkingConfig.EndpointsConfig {
 		if s == nil || len(s.Links) == 0 {
@@ -112,14 +109,24 @@ func (c *Container) linkNames() (files []string, err error) {
 		}
 		n, err := c.e.networks.Get(in)
 		if err != nil {
-			return files, err
+			return err
 		}
-		for _, spec := range s.Links {
-			name, alias, _ := link.Split(spec)
-			add(alias, n.ID, name)
+		if err := c.linkIn(n, s); err != nil {
+			return err
 		}
 	}
-	return files, err
+	return nil
+}
+
+// linkIn makes the aliases of links known that are for one network.
+func (c *Container) linkIn(n *network.Network, s *docker.EndpointSettings) error {
+	for _, spec := range s.Links {
+		name, alias, _ := link.Split(spec)
+		if err := c.e.records().Alias(c.ID, alias, n.ID, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // linkEnv tells of links by environment, as Docker does in the default network alone.

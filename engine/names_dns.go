@@ -20,56 +20,19 @@ import (
 // records are the names of containers in networks, the default one, too.
 func (e *Engine) records() dns.Records { return dns.Records(filepath.Join(e.state, "dns")) }
 
-// addNames gives an endpoint its names, and returns the files whose removal takes them back.
-func (e *Engine) addNames(p *network.Endpoint) (files []string, err error) {
-	var addresses []netip.Addr
+// entry is what an endpoint is known by.
+func entry(p *network.Endpoint) dns.Entry {
+	e := dns.Entry{Network: p.Network, Container: p.Container, Names: append([]string{p.Name, p.Container[:12]}, p.Aliases...), Host: p.Name + "." + p.NetworkName}
 	for _, a := range []netip.Prefix{p.Address, p.Address6} {
 		if a.IsValid() {
-			addresses = append(addresses, a.Addr())
+			e.Addresses = append(e.Addresses, a.Addr())
 		}
 	}
-	for _, name := range append([]string{p.Name, p.Container[:12]}, p.Aliases...) {
-		more, err := e.records().Add(p.Network, name, p.Container, addresses)
-		if err != nil {
-			return files, err
-		}
-		files = append(files, more...)
-	}
-	for _, a := range addresses {
-		more, err := e.records().AddReverse(p.Network, a, p.Container, p.Name+"."+p.NetworkName)
-		if err != nil {
-			return files, err
-		}
-		files = append(files, more...)
-	}
-	return files, nil
+	return e
 }
 
-// dropNames removes the names of a container whose monitor could not.
-func (e *Engine) dropNames(id string) {
-	endpoints, err := e.networks.EndpointsOf(id)
-	if err == nil {
-		e.dropNamesOf(endpoints)
-	}
-}
-
-// dropNamesIn removes a container's names in one network.
-func (c *Container) dropNamesIn(n *network.Network) {
-	endpoints, err := c.e.networks.EndpointsOf(c.ID)
-	if err == nil {
-		c.e.dropNamesOf(slices.DeleteFunc(endpoints, func(p network.Endpoint) bool { return p.Network != n.ID }))
-	}
-}
-
-func (e *Engine) dropNamesOf(endpoints []network.Endpoint) {
-	for _, p := range endpoints {
-		for _, file := range e.records().Of(p.Network, p.Container) {
-			_ = os.Remove(file)
-			_ = os.Remove(filepath.Dir(file))
-		}
-		_ = os.RemoveAll(filepath.Join(string(e.records()), p.Container)) // aliases of links
-	}
-}
+// nameFiles are those of an endpoint's names, which go with it.
+func (e *Engine) nameFiles(p *network.Endpoint) []string { return e.records().Files(entry(p)) }
 
 func (c *Container) egressLog() string { return filepath.Join(c.dataDir(), "egress.log") }
 

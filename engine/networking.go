@@ -33,7 +33,7 @@ func (c *Container) networkRequests() ([]network.Request, error) {
 	slices.Sort(names)
 	var out []network.Request
 	for i, name := range append([]string{first}, names...) {
-		r := network.Request{Network: name, Container: c.ID, Name: c.Name}
+		r := network.Request{Network: name, Container: c.ID, Name: c.Name, Files: c.e.nameFiles}
 		if i == 0 {
 			r.Ports = ports
 		}

@@ -5,6 +5,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,7 +17,6 @@ import (
 	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
-	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
 )
 
@@ -154,16 +154,23 @@ func (c *Container) Connect(name string, s *docker.EndpointSettings) error {
 	if mode := c.HostConfig.NetworkMode; mode.IsHost() || mode.IsContainer() {
 		return errs.Text(errs.Permission, "container sharing network namespace with another container or host cannot be connected to any other network")
 	}
-	if c.inNetwork(n.Name) {
-		return errs.Text(errs.Permission, fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name))
-	}
-	if c.HostConfig.NetworkMode.IsNone() {
-		return errs.Text(errs.Permission, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
-	}
 	for _, l := range s.Links {
 		if _, _, ok := link.Split(l); !ok {
 			return errs.Text(errs.Invalid, "bad format for links: "+l)
 		}
+	}
+	return c.change(func() error { return c.connectTo(n, s) })
+}
+
+func (c *Container) connectTo(n *network.Network, s *docker.EndpointSettings) error {
+	if c.wants(n) {
+		return errs.Text(errs.Permission, fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name))
+	}
+	if c.HostConfig.NetworkMode.IsNone() {
+		if c.NetworkingConfig.EndpointsConfig == nil { // a map that is empty: it was disconnected from all
+			return errs.Text(errs.Permission, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
+		}
+		c.HostConfig.NetworkMode = container.NetworkMode(n.Name)
 	}
 	if c.NetworkingConfig.EndpointsConfig == nil {
 		c.NetworkingConfig.EndpointsConfig = map[string]*docker.EndpointSettings{}
@@ -181,7 +188,7 @@ func (c *Container) Connect(name string, s *docker.EndpointSettings) error {
 	return nil
 }
 
-// plug attaches a running container, and tells its monitor what to undo.
+// plug attaches a running container.
 func (c *Container) plug(n *network.Network, s *docker.EndpointSettings) error {
 	kind, _ := namespace.ByName("network")
 	ns, err := namespace.OpenPath(c.e.netnsPath(c.ID), kind)
@@ -189,13 +196,21 @@ func (c *Container) plug(n *network.Network, s *docker.EndpointSettings) error {
 		return err
 	}
 	defer ns.Close()
+	if _, err := c.leave(n); err != nil { // what a command that was killed has left
+		return err
+	}
 	endpoints, err := c.e.networks.EndpointsOf(c.ID)
 	if err != nil {
 		return err
 	}
-	r := network.Request{Network: n.Name, Container: c.ID, Name: c.Name}
+	r := network.Request{Network: n.Name, Container: c.ID, Name: c.Name, Files: c.e.nameFiles}
 	if err := netspec.Endpoint(&r, s); err != nil {
 		return err
+	}
+	if len(endpoints) == 0 && n.Bridge != "" { // the first of a container that was in no other any more
+		if r.Ports, err = c.ports(); err != nil {
+			return err
+		}
 	}
 	for i := 0; r.Interface == ""; i++ {
 		name := fmt.Sprintf("eth%d", i)
@@ -207,25 +222,39 @@ func (c *Container) plug(n *network.Network, s *docker.EndpointSettings) error {
 	if err != nil {
 		return err
 	}
-	files, err := c.e.addNames(&a.Endpoints[0])
-	for _, spec := range s.Links {
-		if err != nil {
-			break
-		}
-		name, alias, _ := link.Split(spec)
-		var more []string
-		more, err = c.e.records().Alias(c.ID, alias, n.ID, name)
-		files = append(files, more...)
+	if err = c.e.records().Add(entry(&a.Endpoints[0])); err == nil {
+		err = c.linkIn(n, s)
 	}
-	undo := monitor.Undo{Files: append(a.Undo.Files, files...), Batches: a.Undo.Batches}
-	if err == nil {
-		err = c.ask(monitor.Request{Op: "undo", Undo: &undo})
+	if herr := c.hold(a.Held, nil); err == nil {
+		err = herr
 	}
 	if err != nil {
-		undo.Run()
-		return errors.Join(err, c.e.networks.DetachFrom(c.ID, n))
+		_, lerr := c.leave(n)
+		return errors.Join(err, lerr)
 	}
 	return nil
+}
+
+// leave takes the container out of a network, if it is in it now.
+func (c *Container) leave(n *network.Network) (was bool, err error) {
+	c.e.records().DropAliases(c.ID, n.ID)
+	held, err := c.e.networks.DetachFrom(c.ID, n)
+	if errs.Is(err, errs.NotFound) {
+		return false, nil
+	}
+	if err == nil {
+		err = c.hold(nil, held)
+	}
+	return true, err
+}
+
+// wants reports whether the container's configuration has a network.
+func (c *Container) wants(n *network.Network) bool {
+	is := func(name string) bool {
+		found, err := c.e.networks.Get(name)
+		return err == nil && found.ID == n.ID
+	}
+	return is(c.networkMode()) || slices.ContainsFunc(slices.Collect(maps.Keys(c.NetworkingConfig.EndpointsConfig)), is)
 }
 
 // Disconnect takes a container out of a network.
@@ -234,24 +263,36 @@ func (c *Container) Disconnect(name string) error {
 	if err != nil {
 		return err
 	}
-	if !c.inNetwork(n.Name) {
-		return errs.Text(errs.Permission, fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name))
-	}
-	delete(c.NetworkingConfig.EndpointsConfig, n.Name)
-	if mode := c.HostConfig.NetworkMode.NetworkName(); mode == n.Name || mode == "default" && n.Name == network.DefaultName {
-		c.HostConfig.NetworkMode = "none"
-		for other := range c.NetworkingConfig.EndpointsConfig {
-			c.HostConfig.NetworkMode = container.NetworkMode(other)
+	return c.change(func() error { return c.disconnectFrom(n) })
+}
+
+// disconnectFrom forgets the network first: if this process is killed then, the same command still finds the container in it.
+func (c *Container) disconnectFrom(n *network.Network) error {
+	wanted := c.wants(n)
+	if wanted {
+		others := map[string]*docker.EndpointSettings{}
+		for name, s := range c.NetworkingConfig.EndpointsConfig {
+			if found, err := c.e.networks.Get(name); err == nil && found.ID != n.ID {
+				others[name] = s
+			}
 		}
-	}
-	if c.Running() {
-		c.dropNamesIn(n)
-		if err := c.e.networks.DetachFrom(c.ID, n); err != nil {
+		c.NetworkingConfig.EndpointsConfig = others
+		if found, err := c.e.networks.Get(c.networkMode()); err == nil && found.ID == n.ID {
+			c.HostConfig.NetworkMode = "none"
+			for other := range others {
+				c.HostConfig.NetworkMode = container.NetworkMode(other)
+			}
+		}
+		if err := c.save(); err != nil {
 			return err
 		}
 	}
-	if err := c.save(); err != nil {
+	was, err := c.leave(n)
+	if err != nil {
 		return err
+	}
+	if !was && !wanted {
+		return errs.Text(errs.Permission, fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name))
 	}
 	c.e.tellNetwork("disconnect", n, "container", c.ID)
 	return nil
@@ -269,8 +310,8 @@ func (e *Engine) ForceDisconnect(name, container string) error {
 	}
 	for _, p := range ends {
 		if p.Name == container || p.Container == container || len(container) > 3 && strings.HasPrefix(p.Container, container) {
-			e.dropNamesOf([]network.Endpoint{p})
-			return e.networks.DetachFrom(p.Container, n)
+			_, err := e.networks.DetachFrom(p.Container, n)
+			return err
 		}
 	}
 	return errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", container, n.Name))

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-containers/berth/engine/ports"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
+	"github.com/berth-containers/berth/linux/socket"
 	"github.com/berth-containers/berth/monitor"
 	netstore "github.com/berth-containers/berth/network"
 )
@@ -234,7 +235,11 @@ func (c *Container) setPorts(o *Changes, live bool) error {
 		return err
 	}
 	if live && len(o.Unpublish) > 0 {
-		if err := c.e.networks.Unpublish(c.ID, func(p netstore.Port) bool { return closed(p.ContainerPort, p.Protocol, p.HostPort) }); err != nil {
+		held, err := c.e.networks.Unpublish(c.ID, func(p netstore.Port) bool { return closed(p.ContainerPort, p.Protocol, p.HostPort) })
+		if err == nil {
+			err = c.hold(nil, held)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -245,12 +250,11 @@ func (c *Container) setPorts(o *Changes, live bool) error {
 		return err
 	}
 	if live && len(published) > 0 {
-		_, undo, err := c.e.networks.Publish(c.ID, published)
-		if err != nil {
-			return err
+		held, err := c.e.networks.Publish(c.ID, published)
+		if err == nil {
+			err = c.hold(held, nil)
 		}
-		if err := c.ask(monitor.Request{Op: "undo", Undo: &monitor.Undo{Batches: undo.Batches}}); err != nil {
-			undo.Run()
+		if err != nil {
 			return err
 		}
 	}
@@ -262,4 +266,22 @@ func (c *Container) setPorts(o *Changes, live bool) error {
 		c.LANPorts[key] = true
 	}
 	return nil
+}
+
+// hold hands sockets that hold ports over to the monitor, and lets it close others.
+func (c *Container) hold(files []*os.File, release []socket.Bound) error {
+	if len(files)+len(release) == 0 {
+		return nil
+	}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Hold(files, release)
 }

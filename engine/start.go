@@ -99,7 +99,7 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := c.monitorConfig(spec, root, attachment)
+	cfg, err := c.monitorConfig(spec, root, attachment.Endpoints)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,8 @@ func (c *Container) start(o StartOptions, lock *os.File) (_ *Session, err error)
 	return &Session{c: c, conn: conn, streams: *o.Streams, left: "detach", tty: c.Tty}, nil
 }
 
-// connect gives the container a network namespace with its places in networks, if it has any.
+// connect gives the container a network namespace with its places in networks, if it has any. What is left when it fails,
+// clean removes.
 func (c *Container) connect() (*network.Attachment, error) {
 	if !c.hasBridge() {
 		return &network.Attachment{}, nil
@@ -150,10 +151,8 @@ func (c *Container) connect() (*network.Attachment, error) {
 		return nil, err
 	}
 	for i := range attachment.Endpoints {
-		files, err := c.e.addNames(&attachment.Endpoints[i])
-		attachment.Undo.Files = append(attachment.Undo.Files, files...)
-		if err != nil {
-			return nil, err // clean removes the endpoints and their names
+		if err := c.e.records().Add(entry(&attachment.Endpoints[i])); err != nil {
+			return nil, err
 		}
 	}
 	if len(c.Egress) > 0 {
@@ -165,9 +164,7 @@ func (c *Container) connect() (*network.Attachment, error) {
 			return nil, err
 		}
 	}
-	files, err := c.linkNames()
-	attachment.Undo.Files = append(attachment.Undo.Files, files...)
-	return attachment, err
+	return attachment, c.linkNames()
 }
 
 // StartSoon says that a container will be started: what every start begins with is begun. The function that it returns
@@ -199,7 +196,7 @@ func (c *Container) overlay() (*monitor.Overlay, error) {
 }
 
 // monitorConfig is all that the monitor is told.
-func (c *Container) monitorConfig(spec *specs.Spec, root *monitor.Overlay, attachment *network.Attachment) (*monitor.Config, error) {
+func (c *Container) monitorConfig(spec *specs.Spec, root *monitor.Overlay, endpoints []network.Endpoint) (*monitor.Config, error) {
 	plan, err := c.plan(spec)
 	if err != nil {
 		return nil, err
@@ -217,11 +214,10 @@ func (c *Container) monitorConfig(spec *specs.Spec, root *monitor.Overlay, attac
 		Begun:   filepath.Join(c.dataDir(), exitFile),
 		Exit:    filepath.Join(c.dataDir(), exitFile),
 		Journal: c.journal(),
-		Undo:    monitor.Undo{Files: attachment.Undo.Files, Batches: attachment.Undo.Batches},
 	}
 	if c.hasBridge() {
 		cfg.Undo.Unmount = []string{c.e.netnsPath(c.ID)}
-		cfg.Names = c.names(attachment.Endpoints)
+		cfg.Names = c.names(endpoints)
 	}
 	if c.HostConfig.AutoRemove {
 		cfg.Exit, cfg.Remove = "", c.traces()
@@ -316,7 +312,7 @@ func (c *Container) clean() {
 		_ = heart.Delete(true)
 	}
 	_ = container.Remove(c.e.runtimeRoot(), c.ID) // also what has no state yet
-	c.e.dropNames(c.ID)
+	c.e.records().DropAliases(c.ID, "")
 	c.e.networks.Detach(c.ID)
 	if netns := c.e.netnsPath(c.ID); exists(netns) {
 		undo := monitor.Undo{Unmount: []string{netns}}

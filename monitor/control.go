@@ -70,16 +70,24 @@ func (m *monitor) serve() {
 
 // answer serves one connection.
 func (m *monitor) answer(conn *Conn) {
-	kind, payload, err := conn.receive(nil)
+	files, payload, err := conn.receiveFirst(func([]byte) {})
 	var r Request
-	if err != nil || kind != frameRequest || json.Unmarshal(payload, &r) != nil {
+	if err != nil || conn.header[0] != frameRequest || json.Unmarshal(payload, &r) != nil {
+		closeAll(files)
 		conn.Close()
 		return
 	}
 	if err := m.wake(); err != nil {
+		closeAll(files)
 		conn.close(err)
 		return
 	}
+	if r.Op == "hold" {
+		m.hold(files, r.Release)
+		conn.close(nil)
+		return
+	}
+	closeAll(files)
 	switch r.Op {
 	case "attach", "wait":
 		if conn.sendJSON(frameReply, Reply{}) != nil || !m.hub.add(conn, r) {
@@ -151,13 +159,6 @@ func (m *monitor) do(r Request) error {
 		}
 		m.tell("resize", "height", strconv.Itoa(int(r.Size.Height)), "width", strconv.Itoa(int(r.Size.Width)))
 		return tty.SetSize(l.io.tty, r.Size.Width, r.Size.Height)
-	case "undo":
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.Undo.Files = append(m.Undo.Files, r.Undo.Files...)
-		m.Undo.Batches = append(m.Undo.Batches, r.Undo.Batches...)
-		m.keepConfig()
-		return nil
 	case "update":
 		if r.Journal != nil {
 			m.useJournal(r.Journal)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/flock"
+	"github.com/berth-containers/berth/internal/listing"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/nft"
@@ -33,6 +34,7 @@ func (m *monitor) finish(exit *Exit) {
 		m.control.Close()
 	}
 	m.log.Close()
+	m.leaveNetworks()
 	m.Undo.Run()
 	m.leave()
 	for _, path := range m.Remove {
@@ -66,6 +68,24 @@ func keepExit(file string, exit *Exit) {
 	defer f.Close()
 	if n, err := f.WriteAt(b, 0); err == nil {
 		_ = f.Truncate(int64(n))
+	}
+}
+
+// leaveNetworks finds out what ends the container's places in networks: the record of each says it, also of those that it
+// joined later.
+func (m *monitor) leaveNetworks() {
+	if m.Names == nil {
+		return
+	}
+	m.Names.Zone.Records.DropAliases(m.ID, "")
+	records, _ := listing.Folder(m.Names.Zone.Places)
+	for _, r := range records {
+		var place struct {
+			Undo Undo `json:"undo"`
+		}
+		if atomicfile.ReadJSON(filepath.Join(m.Names.Zone.Places, r.Name()), &place) == nil {
+			m.Undo.Files, m.Undo.Batches = append(m.Undo.Files, place.Undo.Files...), append(m.Undo.Batches, place.Undo.Batches...)
+		}
 	}
 }
 

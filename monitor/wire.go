@@ -19,6 +19,7 @@ import (
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
+	"github.com/berth-containers/berth/linux/socket"
 	"github.com/berth-containers/berth/monitor/logs"
 )
 
@@ -42,7 +43,7 @@ const (
 
 // Request is what a client asks for.
 type Request struct {
-	Op string `json:"op"` // start (of the engine), attach, wait, signal, stop, pause, resume, resize, update, undo, exec
+	Op string `json:"op"` // start (of the engine), attach, wait, signal, stop, pause, resume, resize, update, hold, exec
 
 	Stdin  bool  `json:"stdin,omitempty"` // attach, exec: which streams
 	Stdout bool  `json:"stdout,omitempty"`
@@ -59,7 +60,7 @@ type Request struct {
 
 	Plan *container.Plan `json:"plan,omitempty"` // update: of further lives
 
-	Undo *Undo `json:"undo,omitempty"` // undo: what is to be undone as well, because of a further network
+	Release []socket.Bound `json:"release,omitempty"` // hold: which of the held sockets are held no more; further ones come before the request
 
 	Process *container.Process `json:"process,omitempty"` // exec
 	Detach  bool               `json:"detach,omitempty"`

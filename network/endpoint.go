@@ -22,6 +22,7 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/nft"
+	"github.com/berth-containers/berth/linux/socket"
 )
 
 // Request says what a container wants of one network.
@@ -38,6 +39,8 @@ type Request struct {
 	LinkLocal []netip.Addr      `json:"linkLocal,omitempty"` // further addresses, which only neighbours reach
 	Sysctls   map[string]string `json:"sysctls,omitempty"`   // net.… of the interface, whose name stands there as IFNAME
 	Priority  int               `json:"priority,omitempty"`  // the network with the highest one has the default route
+
+	Files func(*Endpoint) []string `json:"-"` // what else goes with the endpoint, and is made after it; nil: nothing
 }
 
 // Endpoint is a container's place in a network: the record in endpoints/<container>/<network id>.json.
@@ -60,31 +63,25 @@ type Endpoint struct {
 	Priority      int          `json:"priority,omitempty"`
 	Internal      bool         `json:"internal,omitempty"` // no way out
 	Metric        int          `json:"metric,omitempty"`   // of its default routes; the lowest one wins
+	Files         []string     `json:"files,omitempty"`    // that go with it; their folders, too, when they are empty
+	Undo          Undo         `json:"undo"`               // what ends it, but for its link, which goes with the namespace
 
 	sysctls map[string]string // for configure
 }
 
-// Undo is what ends an endpoint, prepared so that the container's monitor needs to know nothing of networks: files to
-// remove, and batches to send to nftables, each on its own because one that is gone already (a flushed firewall) must
-// not keep the others.
+// Undo is what ends an endpoint, prepared so that the container's monitor, which reads it in the record when the container
+// has ended, needs to know nothing of networks: files to remove, and batches to send to nftables, each on its own because
+// one that is gone already (a flushed firewall) must not keep the others.
 type Undo struct {
 	Files   []string `json:"files,omitempty"`
 	Batches [][]byte `json:"batches,omitempty"`
 }
 
-// Run undoes. It may run twice, and after a half-made attach.
-func (u *Undo) Run() {
-	_ = nft.SendEach(u.Batches)
-	for _, f := range u.Files {
-		_ = os.Remove(f)
-	}
-}
-
 // Attachment is what Attach made for one container.
 type Attachment struct {
 	Endpoints []Endpoint
-	Undo      Undo
 	Held      []*os.File // sockets that hold the published host ports; the monitor keeps them open
+	leases    []string   // files, for an attachment that fails
 }
 
 // Places is the folder of a container's endpoints, a file NETWORK-ID.json each.
@@ -99,7 +96,7 @@ func (s *Store) Attach(ns *os.File, requests []Request) (_ *Attachment, err erro
 	a := new(Attachment)
 	defer func() {
 		if err != nil {
-			a.abort()
+			s.abort(a)
 		}
 	}()
 	ranks := rank(requests)
@@ -157,21 +154,23 @@ func (s *Store) Join(ns *os.File, r Request) (*Attachment, error) {
 	}
 	a := new(Attachment)
 	if err := s.attach(a, ns, r, metric); err != nil {
-		a.abort()
+		s.abort(a)
 		return nil, err
 	}
 	return a, nil
 }
 
 // abort takes back a half-made attachment; the veth pairs are deleted because their namespace may live on.
-func (a *Attachment) abort() {
-	for _, e := range a.Endpoints {
-		unplug(e.HostInterface)
+func (s *Store) abort(a *Attachment) {
+	for i := range a.Endpoints {
+		s.detach(&a.Endpoints[i])
 	}
 	for _, f := range a.Held {
 		f.Close()
 	}
-	a.Undo.Run()
+	for _, f := range a.leases {
+		_ = os.Remove(f)
+	}
 }
 
 func unplug(name string) {
@@ -215,25 +214,42 @@ func (s *Store) attach(a *Attachment, ns *os.File, r Request, metric int) error 
 	} else if bridge, err = s.ensureBridge(n); err != nil {
 		return err
 	}
-	// The record comes before what it names: what a killed engine leaves half-made is found by it (Detach).
-	dir := s.endpointDir(r.Container)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return errs.Wrap("record endpoint", err)
+	// The record comes before what it names: what a killed engine leaves half-made is found by it (Detach, the monitor).
+	if r.Files != nil {
+		e.Files = r.Files(&e)
 	}
-	record := filepath.Join(dir, n.ID+".json")
-	a.Undo.Files = append(a.Undo.Files, record, dir)
-	if err := atomicfile.WriteJSON(record, &e, atomicfile.Fast); err != nil {
-		return errs.Wrap("record endpoint", err)
+	err = s.record(&e)
+	if a.Endpoints = append(a.Endpoints, e); err != nil {
+		return err
 	}
-	a.Endpoints = append(a.Endpoints, e)
 	if n.onLAN() {
 		return plugLAN(&e, n, ns)
 	}
 	if err := plug(&e, n, bridge, ns); err != nil {
 		return err
 	}
-	a.Undo.Batches = append(a.Undo.Batches, deletions(e.elements())...)
 	return s.admit(n, &e)
+}
+
+// record writes an endpoint down, with what ends it.
+func (s *Store) record(e *Endpoint) error {
+	dir := s.endpointDir(e.Container)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return errs.Wrap("record endpoint", err)
+	}
+	file := filepath.Join(dir, e.Network+".json")
+	e.Undo = Undo{Batches: deletions(e.elements()), Files: slices.Concat(e.Files, s.leases(e), []string{file, dir})}
+	return errs.Wrap("record endpoint", atomicfile.WriteJSON(file, e, atomicfile.Fast))
+}
+
+// leases are the files of an endpoint's addresses.
+func (s *Store) leases(e *Endpoint) (files []string) {
+	for _, p := range []netip.Prefix{e.Address, e.Address6} {
+		if p.IsValid() {
+			files = append(files, filepath.Join(s.state, "ipam", e.Network, p.Addr().String()))
+		}
+	}
+	return files
 }
 
 // deletions are batches of one element each.
@@ -262,7 +278,7 @@ func (s *Store) leaseAll(a *Attachment, e *Endpoint, n *Network, r Request) erro
 		if err != nil {
 			return err
 		}
-		a.Undo.Files = append(a.Undo.Files, filepath.Join(s.leaseDir(n), ip.String()))
+		a.leases = append(a.leases, filepath.Join(s.leaseDir(n), ip.String()))
 		if is4 {
 			e.Address, e.Gateway = netip.PrefixFrom(ip, sub.Subnet.Bits()), sub.Gateway
 		} else {
@@ -353,19 +369,19 @@ func (s *Store) Detach(container string) {
 	_ = os.RemoveAll(s.endpointDir(container))
 }
 
-// DetachFrom takes a running container out of one network.
-func (s *Store) DetachFrom(container string, n *Network) error {
+// DetachFrom takes a running container out of one network. It returns which sockets of its monitor have held its ports.
+func (s *Store) DetachFrom(container string, n *Network) ([]socket.Bound, error) {
 	ends, err := s.EndpointsOf(container)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i := range ends {
 		if ends[i].Network == n.ID {
 			s.detach(&ends[i])
-			return nil
+			return bound(&ends[i]), nil
 		}
 	}
-	return errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", short(container), n.Name))
+	return nil, errs.Text(errs.NotFound, fmt.Sprintf("container %s is not connected to network %s", short(container), n.Name))
 }
 
 // unplugInside removes a link that has no other end on this host, if its namespace is still there.
@@ -386,14 +402,15 @@ func (s *Store) detach(e *Endpoint) {
 		s.unplugInside(e)
 	}
 	_ = nft.SendEach(deletions(e.elements()))
-	for _, p := range []netip.Prefix{e.Address, e.Address6} {
-		if !p.IsValid() {
-			continue
-		}
-		lease := filepath.Join(s.state, "ipam", e.Network, p.Addr().String())
+	for _, lease := range s.leases(e) {
 		if owner, err := os.ReadFile(lease); err == nil && string(owner) == e.Container {
 			_ = os.Remove(lease)
 		}
 	}
+	for _, f := range e.Files {
+		_ = os.Remove(f)
+		_ = os.Remove(filepath.Dir(f))
+	}
 	_ = os.Remove(filepath.Join(s.endpointDir(e.Container), e.Network+".json"))
+	_ = os.Remove(s.endpointDir(e.Container)) // if it was the last one
 }

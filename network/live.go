@@ -5,61 +5,58 @@ package network
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/nft"
+	"github.com/berth-containers/berth/linux/socket"
 )
 
-// Publish makes further ports of a running container reachable, by the network that it is in first. It returns the ports
-// with the numbers that were chosen, and what undoes it. That nobody else has a port is checked now; unlike those of a
-// start, no socket keeps a program of the host from binding it later, which then gets no packets.
-func (s *Store) Publish(container string, ports []Port) ([]Port, *Undo, error) {
+// Publish makes further ports of a running container reachable, by the network that it is in first. It returns the sockets
+// that hold them, for the container's monitor.
+func (s *Store) Publish(container string, ports []Port) (_ []*os.File, err error) {
 	e, err := s.firstOf(container)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	more := *e
 	more.Ports = slices.Clone(e.Ports)
-	var held Attachment
+	var a Attachment
 	defer func() {
-		for _, f := range held.Held {
-			f.Close()
+		if err != nil {
+			for _, f := range a.Held {
+				f.Close()
+			}
 		}
 	}()
 	for _, p := range ports {
-		if err := s.publish(&held, &more, p); err != nil {
-			return nil, nil, err
+		if err := s.publish(&a, &more, p); err != nil {
+			return nil, err
 		}
 	}
 	elements := more.elements()[len(e.elements()):] // they come in the order of ports
-	undo := new(Undo)
-	for _, el := range elements {
-		undo.Batches = append(undo.Batches, nft.Delete(tableName, []nft.Element{el}))
-	}
-	if err := s.record(&more); err != nil { // before the firewall: who repairs it goes by the record
-		return nil, nil, err
+	if err := s.record(&more); err != nil {         // before the firewall: who repairs it goes by the record
+		return nil, err
 	}
 	err = s.add("further published ports lead to the container", elements)
 	if errors.Is(err, unix.EEXIST) {
 		err = errs.Text(errs.Conflict, fmt.Sprintf("publish ports %v: port is already allocated", ports)).WithHint("another container publishes it; see `berth ps`")
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, s.record(e))
+		return nil, errors.Join(err, s.record(e))
 	}
-	return more.Ports[len(e.Ports):], undo, nil
+	return a.Held, nil
 }
 
-// Unpublish closes published ports of a running container. Their numbers stay reserved for it until it ends.
-func (s *Store) Unpublish(container string, closes func(Port) bool) error {
+// Unpublish closes published ports of a running container. It returns which sockets of its monitor have held them.
+func (s *Store) Unpublish(container string, closes func(Port) bool) (held []socket.Bound, err error) {
 	e, err := s.firstOf(container)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gone := *e
 	gone.Ports = nil
@@ -73,17 +70,17 @@ func (s *Store) Unpublish(container string, closes func(Port) bool) error {
 		}
 	}
 	if err := s.record(&rest); err != nil {
-		return err
+		return nil, err
 	}
 	none := *e
 	none.Ports = nil
 	for _, el := range gone.elements()[len(none.elements()):] {
 		err := trace.Step("nft delete element", "the port is published no more", "set", el.Set).Do(func() error { return nft.Send(nft.Delete(tableName, []nft.Element{el})) })
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return errs.Wrap("close port", err)
+			return nil, errs.Wrap("close port", err)
 		}
 	}
-	return nil
+	return bound(&gone), nil
 }
 
 // firstOf is the endpoint that has the published ports: the first interface's.
@@ -100,9 +97,4 @@ func (s *Store) firstOf(container string) (*Endpoint, error) {
 		}
 	}
 	return nil, errs.Text(errs.Conflict, "the container has no network of its own to publish ports of")
-}
-
-func (s *Store) record(e *Endpoint) error {
-	file := filepath.Join(s.endpointDir(e.Container), e.Network+".json")
-	return errs.Wrap("record endpoint", atomicfile.WriteJSON(file, e, atomicfile.Fast))
 }

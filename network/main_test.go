@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/berth-containers/berth/linux/nft"
 )
 
 // All tests of this package run in a "host" of their own: the test program starts itself again in new network and mount
@@ -129,7 +131,12 @@ func (l *lab) end(h *host) {
 	for _, f := range h.Held {
 		f.Close()
 	}
-	h.Undo.Run()
+	for _, e := range h.Endpoints {
+		l.must(nft.SendEach(e.Undo.Batches))
+		for _, f := range e.Undo.Files {
+			_ = os.Remove(f)
+		}
+	}
 	for _, e := range h.Endpoints {
 		unplug(e.HostInterface)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/linux/socket"
 )
 
 // Port is one published port: what arrives at HostIP:HostPort goes to ContainerPort of the container.
@@ -147,17 +148,34 @@ func (s *Store) publish(a *Attachment, e *Endpoint, p Port) error {
 	return err
 }
 
-// reserveAll reserves a port once for each of its bindings.
-func (s *Store) reserveAll(e *Endpoint, p *Port) (held []*os.File, err error) {
-	any := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
-	addresses := []netip.Addr{p.HostIP}
-	if any && !p.HostIP.IsValid() && e.Address6.IsValid() {
-		addresses = append(addresses, netip.IPv6Unspecified())
-		if !e.Address.IsValid() {
-			addresses = addresses[1:]
+// hostSides are the addresses of this host on which a port is reserved, one for each family in which the container can
+// be reached.
+func hostSides(e *Endpoint, p *Port) (out []netip.Addr) {
+	if p.HostIP.IsValid() {
+		return []netip.Addr{p.HostIP}
+	}
+	if e.Address.IsValid() {
+		out = append(out, netip.IPv4Unspecified())
+	}
+	if e.Address6.IsValid() {
+		out = append(out, netip.IPv6Unspecified())
+	}
+	return out
+}
+
+// bound says what the sockets that hold an endpoint's ports are bound to.
+func bound(e *Endpoint) (out []socket.Bound) {
+	for i := range e.Ports {
+		for _, a := range hostSides(e, &e.Ports[i]) {
+			out = append(out, socket.Bound{Protocol: protocolNumber(e.Ports[i].Protocol), At: netip.AddrPortFrom(a, e.Ports[i].HostPort)})
 		}
 	}
-	for _, ip := range addresses {
+	return out
+}
+
+// reserveAll reserves a port once for each of its bindings.
+func (s *Store) reserveAll(e *Endpoint, p *Port) (held []*os.File, err error) {
+	for _, ip := range hostSides(e, p) {
 		at := *p
 		at.HostIP = ip
 		fd, err := s.reserve(&at)
@@ -207,17 +225,7 @@ func (s *Store) reserve(p *Port) (fd int, err error) {
 		return -1, s.bindError(p, err)
 	}
 	if p.HostPort == 0 {
-		got, err := unix.Getsockname(fd)
-		if err != nil {
-			unix.Close(fd)
-			return -1, errs.Wrap("publish "+p.String(), err)
-		}
-		switch a := got.(type) {
-		case *unix.SockaddrInet4:
-			p.HostPort = uint16(a.Port)
-		case *unix.SockaddrInet6:
-			p.HostPort = uint16(a.Port)
-		}
+		p.HostPort = socket.BoundTo(fd).At.Port()
 	}
 	return fd, nil
 }

@@ -120,7 +120,7 @@ func TestStormOfConnections(t *testing.T) {
 			for range 5 {
 				a, err := l.Join(h.ns, Request{Network: "back", Container: h.id, Name: "c" + h.id, Interface: "eth1"})
 				if err == nil {
-					err = l.DetachFrom(h.id, back)
+					_, err = l.DetachFrom(h.id, back)
 				}
 				if err != nil {
 					t.Errorf("%v, %v", a, err)

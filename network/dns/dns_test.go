@@ -152,11 +152,11 @@ func add(t *testing.T, r Records, network, name, container string, addrs ...stri
 	for _, a := range addrs {
 		as = append(as, netip.MustParseAddr(a))
 	}
-	files, err := r.Add(network, name, container, as)
-	if err != nil {
+	e := Entry{Network: network, Container: container, Names: []string{name}, Host: strings.ToLower(name) + "." + network, Addresses: as}
+	if err := r.Add(e); err != nil {
 		t.Fatal(err)
 	}
-	return files
+	return r.Files(e)
 }
 
 func lookup(t *testing.T, res *net.Resolver, name string) string {
@@ -189,9 +189,6 @@ func TestNamesOfContainers(t *testing.T) {
 		}
 	}
 	for _, a := range []string{"10.0.0.2", "fd00::2"} {
-		if _, err := r.AddReverse("n1", netip.MustParseAddr(a), "c1", "db.n1"); err != nil {
-			t.Fatal(err)
-		}
 		if names, err := res.LookupAddr(context.Background(), a); err != nil || len(names) != 1 || names[0] != "db.n1." {
 			t.Errorf("PTR of %s: %v, %v", a, names, err)
 		}
@@ -220,7 +217,7 @@ func TestLongAnswersComeByTCP(t *testing.T) {
 // An alias belongs to one container, and follows the name that it stands for.
 func TestAlias(t *testing.T) {
 	r, res := lab(t, world(t))
-	if _, err := r.Alias("n2", "store", "n1", "db"); err != nil {
+	if err := r.Alias("n2", "store", "n1", "db"); err != nil {
 		t.Fatal(err)
 	}
 	if got := lookup(t, res, "store."); !strings.HasPrefix(got, "error") {
@@ -232,6 +229,14 @@ func TestAlias(t *testing.T) {
 	}
 	if names := r.texts([]string{"n2"}, "../n1/db"); names != nil {
 		t.Errorf("a name that leads elsewhere: %v", names)
+	}
+	r.DropAliases("n2", "n0")
+	if got := lookup(t, res, "store."); got != "10.0.0.2" {
+		t.Errorf("alias, after those in another network were dropped: %s", got)
+	}
+	r.DropAliases("n2", "n1")
+	if got := lookup(t, res, "store."); !strings.HasPrefix(got, "error") {
+		t.Errorf("a dropped alias is %s", got)
 	}
 }
 
@@ -298,7 +303,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xc0\x0c\x00\x01\x00\x01"))
 	z := &Zone{Records: Records(f.TempDir()), Networks: []string{"n"}}
-	_, _ = z.Records.Add("n", "db", "c", []netip.Addr{netip.MustParseAddr("10.0.0.2")})
+	_ = z.Records.Add(Entry{Network: "n", Container: "c", Names: []string{"db"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}})
 	f.Fuzz(func(t *testing.T, query []byte) {
 		for _, out := range [][]byte{refuse(query, dnsmessage.RCodeServerFailure), truncated(query)} {
 			if out != nil && (len(query) < 12 || out[0] != query[0] || out[1] != query[1]) {

@@ -26,38 +26,60 @@ func Fold(name string) (string, bool) {
 	return name, true
 }
 
-// Add gives a container's addresses a name in a network and returns the files whose removal takes it back: the record,
-// then its folder, which stays while others have the same name.
-func (r Records) Add(network, name, container string, addrs []netip.Addr) ([]string, error) {
-	name, ok := Fold(name)
-	if !ok {
-		return nil, nil
-	}
-	text := make([]string, len(addrs))
-	for i, a := range addrs {
+// Entry is what a container is known by in a network.
+type Entry struct {
+	Network, Container string // ids
+	Names              []string
+	Host               string // for questions who has an address
+	Addresses          []netip.Addr
+}
+
+// Files are what [Records.Add] makes of an entry. Whoever removes one also removes its folder, if it was the last one in it:
+// others may have the same name.
+func (r Records) Files(e Entry) (files []string) {
+	_ = r.each(e, func(file, _ string) error {
+		files = append(files, file)
+		return nil
+	})
+	return files
+}
+
+// Add makes an entry known.
+func (r Records) Add(e Entry) error {
+	return r.each(e, func(file, text string) error {
+		for try := 0; ; try++ {
+			err := os.MkdirAll(filepath.Dir(file), 0o700)
+			if err == nil {
+				err = atomicfile.Write(file, []byte(text), 0o600, atomicfile.Fast)
+			}
+			// The last other holder of the name may remove the folder between the two.
+			if err == nil || !os.IsNotExist(err) || try > 100 {
+				return err
+			}
+		}
+	})
+}
+
+// each calls do with the file of each name of an entry, and what is to be in it.
+func (r Records) each(e Entry, do func(file, text string) error) error {
+	text := make([]string, len(e.Addresses))
+	for i, a := range e.Addresses {
 		text[i] = a.String()
 	}
-	return r.add(network, name, container, strings.Join(text, " "))
-}
-
-func (r Records) add(network, name, container, text string) ([]string, error) {
-	dir := filepath.Join(string(r), network, name)
-	files := []string{filepath.Join(dir, container), dir}
-	for try := 0; ; try++ {
-		err := os.MkdirAll(dir, 0o700)
-		if err == nil {
-			err = atomicfile.Write(files[0], []byte(text), 0o600, atomicfile.Fast)
-		}
-		// The last other holder of the name may remove the folder between the two.
-		if err == nil || !os.IsNotExist(err) || try > 100 {
-			return files, err
+	file := func(name string) string { return filepath.Join(string(r), e.Network, name, e.Container) }
+	for _, name := range e.Names {
+		if name, ok := Fold(name); ok {
+			if err := do(file(name), strings.Join(text, " ")); err != nil {
+				return err
+			}
 		}
 	}
-}
-
-// AddReverse names the host that has an address, as "name.network", and returns the files whose removal takes it back.
-func (r Records) AddReverse(network string, a netip.Addr, container, host string) ([]string, error) {
-	return r.add(network, reverseName(a), container, host)
+	for _, a := range e.Addresses {
+		if err := do(file(reverseName(a)), e.Host); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reverseName is what a question for an address's host asks for: 4.3.2.1.in-addr.arpa, and its twin of IPv6 (RFC 3596).
@@ -87,21 +109,39 @@ func (r Records) host(networks []string, name string) string {
 	return ""
 }
 
-// Alias lets a container alone know a name of a network by another name, and returns the files whose removal takes it
-// back. It is a link to the name's folder: whoever has that name, now or later, is found.
-func (r Records) Alias(container, alias, network, name string) ([]string, error) {
+// Alias lets a container alone know a name of a network by another name. It is a link to the name's folder: whoever has that
+// name, now or later, is found.
+func (r Records) Alias(container, alias, network, name string) error {
 	alias, ok := Fold(alias)
 	name, ok2 := Fold(name)
 	if !ok || !ok2 {
-		return nil, nil
+		return nil
 	}
-	dir := filepath.Join(string(r), container)
+	dir := r.aliases(container)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	link := filepath.Join(dir, alias)
 	_ = os.Remove(link) // of a start that was killed
-	return []string{link, dir}, os.Symlink(filepath.Join("..", network, name), link)
+	return os.Symlink(filepath.Join("..", network, name), link)
+}
+
+func (r Records) aliases(container string) string { return filepath.Join(string(r), container) }
+
+// DropAliases forgets a container's aliases of names in a network; "" is every network.
+func (r Records) DropAliases(container, network string) {
+	dir := r.aliases(container)
+	if network == "" {
+		_ = os.RemoveAll(dir)
+		return
+	}
+	links, _ := listing.Folder(dir)
+	for _, l := range links {
+		link := filepath.Join(dir, l.Name())
+		if to, err := os.Readlink(link); err == nil && filepath.Dir(to) == filepath.Join("..", network) {
+			_ = os.Remove(link)
+		}
+	}
 }
 
 // Lookup returns the addresses of a name in any of the networks, in random order, and whether the name is known.
@@ -115,12 +155,6 @@ func (r Records) Lookup(networks []string, name string) (addrs []netip.Addr, kno
 	}
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	return addrs, known
-}
-
-// Of lists the records that a container has in a network.
-func (r Records) Of(network, container string) []string {
-	found, _ := filepath.Glob(filepath.Join(string(r), network, "*", container))
-	return found
 }
 
 // texts are the contents of all records of a name.
