@@ -77,6 +77,7 @@ func TestNetworkStorm(t *testing.T) {
 		all.Wait()
 	}
 	must("run", "--rm", "/bin/true")
+	leavesNothing(t, root, before)
 	clean := networkTraces(t, root, before)
 	const networks = 5
 	together(networks, func(i int) []string { return []string{"network", "create", fmt.Sprintf("n%d", i)} })
@@ -125,6 +126,7 @@ func TestAttachKilledAtEveryStep(t *testing.T) {
 	if os.Getenv("BERTH_TEST_ROUNDS") == "" {
 		stride = 4
 	}
+	leavesNothing(t, root, before)
 	clean := networkTraces(t, root, before)
 	for _, c := range []struct{ prepare, victim, again, after []string }{
 		{nil, []string{"run", "--rm", "--name", "victim", "--net", "front", "-p", "18085:80", "/bin/true"},
