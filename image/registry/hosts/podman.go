@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/BurntSushi/toml"
+	"github.com/pelletier/go-toml/v2"
 
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -137,13 +137,13 @@ func parseRegistries(file string, body []byte) ([]registry, error) {
 	var v2 struct {
 		Registry []registry `toml:"registry"`
 	}
-	if _, err := toml.Decode(string(body), &all); err != nil {
+	if err := toml.Unmarshal(body, &all); err != nil {
 		return nil, bad(file, "", err)
 	}
 	if all.Registries != nil {
 		return nil, bad(file, "", errors.New("it has version 1 of the format, which nobody reads any more"))
 	}
-	if _, err := toml.Decode(string(body), &v2); err != nil {
+	if err := toml.Unmarshal(body, &v2); err != nil {
 		return nil, bad(file, "", err)
 	}
 	for i := range v2.Registry {

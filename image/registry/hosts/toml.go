@@ -1,9 +1,11 @@
 package hosts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,7 +14,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
 )
 
 // host is what a hosts.toml says of one place (containerd, docs/hosts.md). any is a text or a list.
@@ -48,22 +51,19 @@ func (f Files) containerd(domain, repository string) ([]Place, error) {
 
 func parseHosts(file string, body []byte, domain, repository string) ([]Place, error) {
 	var all struct {
-		Server string `toml:"server"`
-		host
-		Hosts map[string]host `toml:"host"`
+		Server string          `toml:"server"`
+		Hosts  map[string]host `toml:"host"`
 	}
-	meta, err := toml.Decode(string(body), &all)
-	if err != nil {
+	var itself host
+	if err := errors.Join(toml.Unmarshal(body, &all), toml.Unmarshal(body, &itself)); err != nil {
 		return nil, bad(file, "", err)
 	}
+	order := tables(body, "host")
 	var out []Place
-	seen := map[string]bool{}
-	for _, key := range meta.Keys() { // in the order of the file
-		if len(key) < 2 || key[0] != "host" || seen[key[1]] {
-			continue
-		}
-		seen[key[1]] = true
-		p, err := all.Hosts[key[1]].place(file, key[1], repository)
+	for _, address := range slices.SortedFunc(maps.Keys(all.Hosts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(slices.Index(order, a), slices.Index(order, b)), cmp.Compare(a, b))
+	}) {
+		p, err := all.Hosts[address].place(file, address, repository)
 		if err != nil {
 			return nil, err
 		}
@@ -73,11 +73,25 @@ func parseHosts(file string, body []byte, domain, repository string) ([]Place, e
 	if all.Server == "" {
 		all.Server = domain
 	}
-	p, err := all.host.place(file, all.Server, repository)
+	p, err := itself.place(file, all.Server, repository)
 	if p.Host == "registry-1.docker.io" || p.Host == "index.docker.io" {
 		p.Host = "docker.io"
 	}
 	return append(out, p), err
+}
+
+// tables lists the tables below one, in the order in which a file names them first.
+func tables(body []byte, below string) (out []string) {
+	p := unstable.Parser{}
+	for p.Reset(body); p.NextExpression(); {
+		if e := p.Expression(); e.Kind == unstable.Table {
+			key := e.Key()
+			if key.Next() && string(key.Node().Data) == below && key.Next() {
+				out = append(out, string(key.Node().Data))
+			}
+		}
+	}
+	return out
 }
 
 func (h host) place(file, address, repository string) (Place, error) {
