@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-containers/berth/cli/layers"
+	"github.com/berth-containers/berth/cli/registries"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
@@ -48,6 +49,8 @@ func commands() []entry {
 		{"boot", newBoot}, {"boot install", newBootInstall}, {"boot uninstall", newBootUninstall}, {"boot status", newBootStatus}, {"boot stop", newBootStop},
 		{"anatomy", newAnatomy}, {"container anatomy", newAnatomy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
 		{"outdated", newOutdated}, {"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
+		{"search", askRegistry(registries.Search)}, {"manifest create", askRegistry(registries.Create)}, {"manifest annotate", askRegistry(registries.Annotate)},
+		{"manifest inspect", askRegistry(registries.Inspect)}, {"manifest push", askRegistry(registries.Push)}, {"manifest rm", askRegistry(registries.Remove)},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
 		{"events", newEvents}, {"stats", newStats}, {"top", newTop}, {"update", newUpdate}, {"set", newSet}, {"container set", newSet},
 		{"container export", newExport}, {"container commit", newCommit}, {"container diff", newDiff}, {"container cp", newCopy}, {"container stats", newStats},
@@ -78,6 +81,20 @@ func lookInto(build func(*layers.Call) *cobra.Command) func(*app) *cobra.Command
 	}
 }
 
+// askRegistry builds a command that speaks to registries.
+func askRegistry(build func(*registries.Call) *cobra.Command) func(*app) *cobra.Command {
+	return func(a *app) *cobra.Command {
+		return build(&registries.Call{Open: a.open, Out: a.out, Args: rangeArgs, Each: a.each, Where: parseFilters,
+			Table: func(columns [][2]string, format string, rows []any) error {
+				t := &table{}
+				for _, c := range columns {
+					t.columns = append(t.columns, column{c[0], c[1]})
+				}
+				return t.print(a.out, format, rows)
+			}})
+	}
+}
+
 // aliases are other names of commands.
 func aliases() map[string]string {
 	return map[string]string{
@@ -88,7 +105,7 @@ func aliases() map[string]string {
 
 // groups say what the commands of a group are about.
 var groups = map[string]string{
-	"container": "Manage containers", "image": "Manage images", "network": "Manage networks", "volume": "Manage volumes", "system": "Manage Berth",
+	"container": "Manage containers", "image": "Manage images", "manifest": "Manage Docker image manifests and manifest lists", "network": "Manage networks", "volume": "Manage volumes", "system": "Manage Berth",
 }
 
 // Main runs the command line and returns the exit status.

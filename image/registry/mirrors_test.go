@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -142,5 +143,24 @@ func TestTrust(t *testing.T) {
 	req, _ := http.NewRequest(http.MethodGet, "http://10.9.9.9:5000/v2/", nil)
 	if _, err := r.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "without TLS") {
 		t.Errorf("without TLS: %v", err)
+	}
+}
+
+// A registry that can search is asked to.
+func TestSearch(t *testing.T) {
+	hasten(t)
+	o := newOrigin(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/search" && r.URL.RawQuery == "n=2&q=a+b%2Fc" {
+				_, _ = w.Write([]byte(`{"results":[{"name":"x/y","description":"what it is","star_count":7,"is_official":true},{"name":"z"},{"name":"more"}]}`))
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	got, err := Search(context.Background(), o.name("a b/c"), 2)
+	want := []Hit{{o.name("x/y"), "what it is", 7, true, false}, {Name: o.name("z")}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 }

@@ -46,7 +46,11 @@ func Push(ctx context.Context, s *image.Store, what string, o Options) (*Pushed,
 	if err != nil {
 		return nil, err
 	}
-	to, err := pushPlace(r)
+	list, err := places(r)
+	if err != nil {
+		return nil, errs.Wrap("push "+r.Familiar(), err)
+	}
+	to, err := pushPlace(list)
 	if err != nil {
 		return nil, errs.Wrap("push "+r.Familiar(), err)
 	}
@@ -72,11 +76,7 @@ func Push(ctx context.Context, s *image.Store, what string, o Options) (*Pushed,
 }
 
 // pushPlace is where images of a repository are sent.
-func pushPlace(r reference.Reference) (hosts.Place, error) {
-	list, err := places(r)
-	if err != nil {
-		return hosts.Place{}, err
-	}
+func pushPlace(list []hosts.Place) (hosts.Place, error) {
 	for _, p := range list {
 		if p.Push {
 			return p, nil
