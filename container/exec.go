@@ -50,10 +50,7 @@ func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
 	}
 	group := c.group
 	if o.Cgroup != "" {
-		if group, err = cgroup.New(c.group.Path() + "/" + o.Cgroup); err != nil {
-			return nil, err
-		}
-		if !group.Exists() {
+		if group = group.Below(o.Cgroup); !group.Exists() {
 			return nil, errs.New(errs.Invalid, "enter control group "+group.Path(), unix.ENOENT)
 		}
 	}
@@ -104,6 +101,9 @@ func (c *Container) spawn(e *Exec, o *ExecOptions, group *cgroup.Group, child ch
 	}
 	l := &launch{part: "exec", program: program, files: files, preserved: o.PreserveFDs, group: group, ours: ours, theirs: theirs}
 	e.pid, e.pidfd, err = l.start("born in the container's control group, it enters the container's namespaces")
+	if err == nil {
+		err = group.Settle(e.pid)
+	}
 	return errs.Wrap("clone process", err)
 }
 

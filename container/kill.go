@@ -78,7 +78,11 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 	if c.Status() == specs.StateStopped {
 		return errs.Text(errs.Conflict, "container not running")
 	}
-	if err := c.group.Set(r); err != nil {
+	change := *r
+	if c.group.Unit() != nil && !c.group.V2() && len(r.Devices) == 0 && c.Made.Resources != nil {
+		change.Devices = c.Made.Resources.Devices // systemd writes those that it knows again, whatever is changed
+	}
+	if err := c.group.Set(&change); err != nil {
 		return err
 	}
 	c.Made.Resources = merge(c.Made.Resources, r)

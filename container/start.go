@@ -19,7 +19,6 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
-	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/tty"
@@ -42,6 +41,9 @@ type CreateOptions struct {
 	Detached              bool     // Start may be called by another process: init waits at a FIFO
 	NoPivot               bool     // the root is moved, for a host whose root is a ramfs
 	PidFile               string
+
+	Systemd  bool // the control group is a scope that systemd makes; CgroupsPath is slice:prefix:name
+	Rootless bool // it is the systemd of the user who runs us
 }
 
 // initConfig is what init gets beside the plan. Descriptors are numbers in init.
@@ -92,12 +94,13 @@ func Create(o CreateOptions) (_ *Container, err error) {
 			c.abandon()
 		}
 	}()
-	if err := c.makeGroup(); err != nil {
+	if err := c.makeGroup(&o); err != nil {
 		return nil, err
 	}
 	if err := c.clone(&o); err != nil {
 		return nil, err
 	}
+	c.endHold()
 	if !o.Detached { // nobody else looks at it before Start; what can be done while init works is done
 		if err := c.save(); err != nil {
 			return nil, err
@@ -121,6 +124,7 @@ func Create(o CreateOptions) (_ *Container, err error) {
 
 // abandon takes back a half-made container.
 func (c *Container) abandon() {
+	c.endHold()
 	if c.Init > 0 {
 		_ = unix.Kill(c.Init, unix.SIGKILL)
 	}
@@ -150,24 +154,23 @@ func (c *Container) closeFiles() {
 	c.pidfd, c.console = nil, nil
 }
 
-func (c *Container) makeGroup() error {
-	path := c.Made.CgroupsPath
-	if path == "" {
-		path = "/berth-runtime/" + c.ID
-	}
-	g, err := cgroup.New(path)
+func (c *Container) makeGroup(o *CreateOptions) error {
+	g, err := c.newGroup(o)
 	if err != nil {
 		return err
 	}
 	if g.Exists() {
 		if pids, err := g.Pids(); err == nil && len(pids) > 0 {
-			return errs.New(errs.Conflict, "make control group "+path, fmt.Errorf("it is there and has %d processes", len(pids)))
+			return errs.New(errs.Conflict, "make control group "+g.Path(), fmt.Errorf("it is there and has %d processes", len(pids)))
 		}
 	}
 	c.group, c.Cgroup = g, g.State()
 	// From here on a killed creator's half can be found and removed.
 	if err := c.save(); err != nil {
 		return err
+	}
+	if g.Unit() != nil {
+		return c.startScope()
 	}
 	if err := g.Create(); err != nil {
 		return err
@@ -287,7 +290,7 @@ func (c *Container) clone(o *CreateOptions) error {
 		return errs.Wrap("clone init", err)
 	}
 	c.Since, _ = StartTime(c.Init)
-	return nil
+	return c.group.Settle(c.Init)
 }
 
 // givenNamespaces opens those that are there already, in the order in which they are entered.

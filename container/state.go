@@ -47,6 +47,7 @@ type Container struct {
 	talk    channel // with init, until it has executed; -1 otherwise
 	pidfd   *os.File
 	console *os.File
+	release func() // ends what keeps a scope of systemd until init is in it
 }
 
 const (

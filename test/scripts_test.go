@@ -86,7 +86,7 @@ func TestScripts(t *testing.T) {
 			return false, errors.New("unknown condition " + name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": status, "eventually": eventually, "shell": shell, "clean": clean,
+			"status": status, "eventually": eventually, "shell": shell, "clean": clean, "systemd": underSystemd,
 		},
 	})
 }

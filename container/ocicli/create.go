@@ -3,18 +3,18 @@
 package ocicli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/container"
-	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/tty"
 )
 
@@ -42,9 +42,6 @@ func (f *createFlags) register(c *call, run bool) {
 
 // make makes the container of a call.
 func (p *program) make(c *call, f *createFlags, detached bool) (*container.Container, error) {
-	if p.systemdCgroup {
-		return nil, errs.New(errs.Unsupported, "create container", errors.New("control groups are not made by systemd here: cgroupsPath is a path"))
-	}
 	if err := container.CheckID(c.Arg(0)); err != nil {
 		return nil, err
 	}
@@ -55,8 +52,18 @@ func (p *program) make(c *call, f *createFlags, detached bool) (*container.Conta
 	}
 	listen := listenFDs(plan)
 	o := container.CreateOptions{Root: p.root, ID: c.Arg(0), Bundle: bundle, Plan: plan, Program: program, ConsoleSocket: f.consoleSocket, PreserveFDs: f.preserve + listen,
-		Detached: detached, NoPivot: f.noPivot, PidFile: f.pidFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+		Detached: detached, NoPivot: f.noPivot, PidFile: f.pidFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Systemd: p.systemdCgroup, Rootless: p.isRootless()}
 	return container.Create(o)
+}
+
+// isRootless reports whether an ordinary user runs us, as itself or as the root of a user namespace of its own.
+func (p *program) isRootless() bool {
+	if yes, err := strconv.ParseBool(p.rootless); err == nil {
+		return yes
+	}
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return os.Geteuid() != 0 || err == nil && !slices.Equal(strings.Fields(string(b)), []string{"0", "0", "4294967295"})
 }
 
 // listenFDs hands on the sockets of a service manager (sd_listen_fds(3)).

@@ -94,7 +94,7 @@ func (p *program) features(c *call) error {
 		MountOptions: mount.Words(),
 		Linux: &features.Linux{
 			Namespaces: kinds, Capabilities: caps.Known(),
-			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
+			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &no},
 			Seccomp:         &features.Seccomp{Enabled: &yes, Actions: seccomp.Actions(), Operators: seccomp.Operators(), Archs: seccomp.Arches(), KnownFlags: seccomp.Flags(), SupportedFlags: seccomp.Flags()},
 			Apparmor:        &features.Apparmor{Enabled: &yes}, // what the runtime can do, not this host
 			Selinux:         &features.Selinux{Enabled: &yes},

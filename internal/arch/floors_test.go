@@ -13,7 +13,7 @@ var floors = []struct{ dir, may string }{
 	// 1: the kernel, a folder for each mechanism
 	{"linux/spawn", "internal linux/namespace"},
 	{"linux/mount", "internal linux/namespace"},
-	{"linux/cgroup", "internal linux/namespace"},
+	{"linux/cgroup", "internal linux/namespace linux/systemd"},
 	{"linux", "internal"},
 	// 2: one container, images, networks, volumes; none knows another
 	{"container", "internal linux"},

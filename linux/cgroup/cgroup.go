@@ -26,6 +26,7 @@ type State struct {
 	Version int               `json:"version"` // 1 or 2
 	Path    string            `json:"path"`    // below the hierarchy's root, absolute
 	Dirs    map[string]string `json:"dirs"`    // controller → folder; version 2 has one, named ""
+	Unit    *Unit             `json:"unit,omitempty"`
 }
 
 // New names a group by a path below the root of each hierarchy, as the specification's cgroupsPath. Whatever dots are in
@@ -52,6 +53,16 @@ func New(cgroupsPath string) (*Group, error) {
 
 // Load finds a group again.
 func Load(s State) *Group { return &Group{state: s} }
+
+// Below names a group below this one. Whatever dots are in the path, it stays there.
+func (g *Group) Below(sub string) *Group {
+	s, sub := g.state, path.Clean("/"+sub)
+	s.Path, s.Dirs = s.Path+sub, map[string]string{}
+	for c, dir := range g.state.Dirs {
+		s.Dirs[c] = dir + sub
+	}
+	return &Group{state: s}
+}
 
 // State describes the group for a later process.
 func (g *Group) State() State { return g.state }
@@ -112,11 +123,19 @@ func (g *Group) Set(r *specs.LinuxResources) error {
 	if r == nil {
 		return nil
 	}
+	if g.state.Unit != nil {
+		return g.setUnit(r)
+	}
 	settings, err := g.settings(r)
 	if err != nil {
 		return err
 	}
-	if err := g.setDevices(r.Devices); err != nil {
+	return g.apply(r.Devices, settings)
+}
+
+// apply writes rules for devices, and then settings.
+func (g *Group) apply(rules []specs.LinuxDeviceCgroup, settings []setting) error {
+	if err := g.setDevices(rules); err != nil {
 		return err
 	}
 	for _, s := range settings {

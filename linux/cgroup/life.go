@@ -156,6 +156,11 @@ func (g *Group) Delete() error {
 		g.dir.Close()
 		g.dir = nil
 	}
+	if g.state.Unit != nil {
+		if err := g.stopUnit(); err != nil {
+			return err
+		}
+	}
 	for _, c := range sortedKeys(g.state.Dirs) {
 		dir := g.state.Dirs[c]
 		if _, err := os.Lstat(dir); err != nil {

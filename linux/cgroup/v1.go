@@ -88,6 +88,9 @@ func (g *Group) enterThread() error {
 		return nil
 	}
 	for _, c := range sortedKeys(g.state.Dirs) {
+		if c == beside { // a child is cloned into it: see Dir
+			continue
+		}
 		file := g.state.Dirs[c] + "/tasks"
 		err := trace.Step("write", "the thread that forks enters the group itself, which costs a twentieth of being moved", "file", file, "value", "0").
 			Do(func() error { return writeFile(file, "0") })

@@ -75,13 +75,18 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// Dir opens the group's folder for CLONE_INTO_CGROUP (clone3(2), Linux 5.7); nil with version 1.
+// Dir opens the group's folder for CLONE_INTO_CGROUP (clone3(2), Linux 5.7), on a hybrid host that of a scope of systemd in
+// the hierarchy of version 2; nil with version 1.
 func (g *Group) Dir() (*os.File, error) {
-	if !g.V2() {
+	dir := g.state.Dirs[beside]
+	if g.V2() {
+		dir = g.state.Dirs[""]
+	}
+	if dir == "" {
 		return nil, nil
 	}
 	if g.dir == nil {
-		f, err := os.OpenFile(g.state.Dirs[""], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, errs.Wrap("open control group", err)
 		}

@@ -46,6 +46,7 @@ type Program struct {
 	keep   []any // what the calls point to
 	second int   // which call makes a second process; 0: none, it is never the first
 	apart  bool  // the process may not share our memory
+	free   bool  // nor do we wait until it is a program: it never is
 }
 
 // result is what the processes leave, in memory that is shared whatever else is.
@@ -54,6 +55,7 @@ type result struct {
 	pidfd, second int32 // of the first process and the one that Clone makes; -1: none
 }
 
+//go:noinline
 func (p *Program) add(name string, number uintptr, args ...uintptr) {
 	c := call{number: number}
 	copy(c.args[:], args)
@@ -175,6 +177,9 @@ func (p *Program) vfork(cgroup *os.File, r *result) (pid int, err error) {
 	p.keep = append(p.keep, args) // on the heap: a stack may be moved
 	if p.apart {
 		args.flags &^= unix.CLONE_VM
+	}
+	if p.free {
+		args.flags &^= unix.CLONE_VFORK
 	}
 	if p.second > 0 {
 		args.flags |= unix.CLONE_FILES // the second one's pidfd is to be ours

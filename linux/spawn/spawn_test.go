@@ -259,3 +259,25 @@ func userNamespace(t *testing.T) int {
 	})
 	return open(t, fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid), os.O_RDONLY)
 }
+
+// A process that holds a place has nothing else, and ends when it is told to.
+func TestHold(t *testing.T) {
+	pid, end, err := Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := fmt.Sprintf("/proc/%d", pid)
+	for {
+		if files, _ := os.ReadDir(dir + "/fd"); len(files) == 1 { // its first calls
+			break
+		}
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatal("it has ended")
+		}
+		runtime.Gosched()
+	}
+	end()
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("it is still there")
+	}
+}
