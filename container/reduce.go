@@ -3,7 +3,6 @@
 package container
 
 import (
-	"cmp"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -146,8 +145,12 @@ func (p *Plan) givenUser() error {
 }
 
 func sameMaps(a, b []namespace.IDMap) bool {
-	order := func(x, y namespace.IDMap) int { return cmp.Compare(x.Container, y.Container) }
-	return slices.Equal(slices.SortedFunc(slices.Values(a), order), slices.SortedFunc(slices.Values(b), order))
+	in := func(list []namespace.IDMap) []namespace.IDMap {
+		list = slices.Clone(list)
+		sort.Slice(list, func(i, j int) bool { return list[i].Container < list[j].Container })
+		return list
+	}
+	return slices.Equal(in(a), in(b))
 }
 
 func (p *Plan) timeOffsets(offsets map[string]specs.LinuxTimeOffset) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/container/ocicli"
 	"github.com/berth-containers/berth/monitor"
-	"github.com/berth-containers/berth/monitor/logs"
 )
 
 // init keeps the main thread for main: package container's init becomes another program on it.
@@ -26,8 +25,6 @@ func main() {
 			container.ExecMain()
 		case "monitor":
 			os.Exit(monitor.Main())
-		case logs.CompressArg:
-			os.Exit(logs.CompressMain())
 		}
 	}
 	os.Exit(ocicli.Main(os.Args[1:]))
