@@ -134,6 +134,8 @@ pack() {
 	EOS
 	sed 's/:.*/:*:::::::/' "$root/etc/passwd" >"$root/etc/shadow"
 	printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
+	: >"$root/etc/hostname" # what the engine mounts there needs no copy of the folder
+	: >"$root/etc/resolv.conf"
 	echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 	printf '/bin/sh\n/bin/ash\n' >"$root/etc/shells"
 	cat >"$root/etc/profile" <<-'EOS'
