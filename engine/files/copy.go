@@ -168,7 +168,7 @@ func renamed(r io.Reader, as string) io.Reader {
 	}
 	return rewrite(r, func(h *tar.Header) {
 		folder := strings.HasSuffix(h.Name, "/")
-		h.Name = rename(h.Name)
+		h.Name, h.Format = rename(h.Name), tar.FormatUnknown // of the new name
 		if h.Typeflag == tar.TypeLink {
 			h.Linkname = rename(h.Linkname)
 		}
