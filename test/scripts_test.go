@@ -65,6 +65,8 @@ func TestScripts(t *testing.T) {
 				return err == nil && lsm.AppArmor(), nil
 			case "selinux":
 				return lsm.SELinux(), nil
+			case "emulated":
+				return os.Getenv("BERTH_TEST_PROGRAMS") != "", nil
 			case "exitinfo":
 				return foreignStatusKnown()
 			case "v1":
