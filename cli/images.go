@@ -13,6 +13,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/berth-containers/berth/cli/space"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -112,10 +113,11 @@ func newImport(a *app) *cobra.Command {
 			}
 			defer in.Close()
 			id, err := e.Import(in, o)
-			if err == nil {
-				fmt.Fprintln(a.out, id)
+			if err != nil {
+				return err
 			}
-			return err
+			fmt.Fprintln(a.out, id)
+			return space.Keep(e, a.err)
 		},
 	}
 	cmd.Flags().VarP(&changes, "change", "c", "Apply Dockerfile instruction to the created image")

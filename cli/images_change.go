@@ -15,6 +15,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/berth-containers/berth/cli/space"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/tty"
@@ -215,7 +216,10 @@ func newLoad(a *app) *cobra.Command {
 			for _, name := range names {
 				fmt.Fprintln(a.out, name)
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return space.Keep(e, a.err)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "input", "i", "", "Read from tar archive file, instead of STDIN")
@@ -251,10 +255,15 @@ func newCommit(a *app) *cobra.Command {
 			o.Changes, o.NoPause = changes, o.NoPause || !pause
 			return a.withContainer(args[0], func(c *engine.Container) error {
 				id, err := c.Commit(o)
-				if err == nil {
-					fmt.Fprintln(a.out, id)
+				if err != nil {
+					return err
 				}
-				return err
+				fmt.Fprintln(a.out, id)
+				e, err := a.open()
+				if err != nil {
+					return err
+				}
+				return space.Keep(e, a.err)
 			})
 		},
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-containers/berth/cli/layers"
 	"github.com/berth-containers/berth/cli/registries"
+	"github.com/berth-containers/berth/cli/space"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/trace"
@@ -57,7 +58,7 @@ func commands() []entry {
 		{"container top", newTop}, {"container update", newUpdate},
 		{"image tag", newTag}, {"image rm", newRemoveImage}, {"image history", newHistory}, {"image save", newSave}, {"image load", newLoad}, {"image prune", newImagePrune},
 		{"image tree", lookInto(layers.Tree)}, {"image diff", lookInto(layers.Diff)}, {"image mount", lookInto(layers.Mount)}, {"image unmount", lookInto(layers.Unmount)},
-		{"system df", newDiskUsage}, {"system events", newEvents}, {"system prune", newSystemPrune},
+		{"system df", aboutSpace(space.DiskUsage)}, {"system budget", aboutSpace(space.Budget)}, {"system events", newEvents}, {"system prune", newSystemPrune},
 		{"container run", newRun}, {"container create", newCreate}, {"container start", newStart}, {"container stop", newStop},
 		{"container restart", newRestart}, {"container kill", newKill}, {"container rm", newRemove}, {"container ls", newList},
 		{"container inspect", newContainerInspect}, {"container logs", newLogs}, {"container exec", newExec}, {"container attach", newAttach}, {"container wait", newWait},
@@ -84,15 +85,24 @@ func lookInto(build func(*layers.Call) *cobra.Command) func(*app) *cobra.Command
 // askRegistry builds a command that speaks to registries.
 func askRegistry(build func(*registries.Call) *cobra.Command) func(*app) *cobra.Command {
 	return func(a *app) *cobra.Command {
-		return build(&registries.Call{Open: a.open, Out: a.out, Args: rangeArgs, Each: a.each, Where: parseFilters,
-			Table: func(columns [][2]string, format string, rows []any) error {
-				t := &table{}
-				for _, c := range columns {
-					t.columns = append(t.columns, column{c[0], c[1]})
-				}
-				return t.print(a.out, format, rows)
-			}})
+		return build(&registries.Call{Open: a.open, Out: a.out, Args: rangeArgs, Each: a.each, Where: parseFilters, Table: a.printRows})
 	}
+}
+
+// aboutSpace builds a command about the disk.
+func aboutSpace(build func(*space.Call) *cobra.Command) func(*app) *cobra.Command {
+	return func(a *app) *cobra.Command {
+		return build(&space.Call{Open: a.open, Out: a.out, Args: rangeArgs, Table: a.printRows, One: func(format string, v any) error { return printOne(a.out, format, v, nil) }})
+	}
+}
+
+// printRows prints a list, given the heads and fields of its columns.
+func (a *app) printRows(columns [][2]string, format string, rows []any) error {
+	t := &table{}
+	for _, c := range columns {
+		t.columns = append(t.columns, column{c[0], c[1]})
+	}
+	return t.print(a.out, format, rows)
 }
 
 // aliases are other names of commands.

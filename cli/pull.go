@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/cli/progress"
+	"github.com/berth-containers/berth/cli/space"
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -36,7 +37,10 @@ func newPull(a *app) *cobra.Command {
 			defer stop()
 			if all {
 				o := engine.TransferOptions{Platform: platform, VerifyKey: key, Progress: progress.New(a.out, quiet).Teller()}
-				return e.PullAll(ctx, args[0], o, func(p *engine.Pulled) { sayPulled(a.out, p, quiet) })
+				if err := e.PullAll(ctx, args[0], o, func(p *engine.Pulled) { sayPulled(a.out, p, quiet) }); err != nil {
+					return err
+				}
+				return space.Keep(e, a.err)
 			}
 			if !quiet && !strings.ContainsAny(args[0][strings.LastIndexByte(args[0], '/')+1:], ":@") {
 				fmt.Fprintln(a.out, "Using default tag: latest")
@@ -55,10 +59,11 @@ func newPull(a *app) *cobra.Command {
 func (a *app) pull(ctx context.Context, e *engine.Engine, name string, o engine.TransferOptions, w io.Writer, quiet bool) error {
 	o.Progress = progress.New(w, quiet).Teller()
 	p, err := e.Pull(ctx, name, o)
-	if err == nil {
-		sayPulled(w, p, quiet)
+	if err != nil {
+		return err
 	}
-	return err
+	sayPulled(w, p, quiet)
+	return space.Keep(e, a.err)
 }
 
 func sayPulled(w io.Writer, p *engine.Pulled, quiet bool) {

@@ -167,35 +167,3 @@ func newUpdate(a *app) *cobra.Command {
 	}
 	return cmd
 }
-
-// diskRow is a line of `system df`.
-type diskRow struct{ Type, TotalCount, Active, Size, Reclaimable string }
-
-func newDiskUsage(a *app) *cobra.Command {
-	format := ""
-	cmd := &cobra.Command{
-		Use: "df [OPTIONS]", Short: "Show disk usage", Args: noArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			list, err := e.DiskUsage()
-			if err != nil {
-				return err
-			}
-			var rows []any
-			for _, u := range list {
-				share := 0
-				if u.Size > 0 {
-					share = int(100 * u.Reclaimable / u.Size)
-				}
-				rows = append(rows, diskRow{u.Type, strconv.Itoa(u.Total), strconv.Itoa(u.Active), humanSize(u.Size), fmt.Sprintf("%s (%d%%)", humanSize(u.Reclaimable), share)})
-			}
-			t := &table{columns: []column{{"TYPE", "Type"}, {"TOTAL", "TotalCount"}, {"ACTIVE", "Active"}, {"SIZE", "Size"}, {"RECLAIMABLE", "Reclaimable"}}}
-			return t.print(a.out, format, rows)
-		},
-	}
-	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template")
-	return cmd
-}

@@ -53,6 +53,7 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 	if err != nil {
 		return nil, err
 	}
+	e.images.Touch(img)
 	c := &Container{e: e, record: record{Config: cfg, Created: time.Now().UTC(), ImageID: img.ID}}
 	c.UserAsked = c.User != ""
 	c.inherit(&img.Config)

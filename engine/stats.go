@@ -14,7 +14,6 @@ import (
 	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/engine/doctor"
 	"github.com/berth-containers/berth/engine/limits"
-	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/monitor"
@@ -151,67 +150,4 @@ func (c *Container) Update(o UpdateOptions) error {
 		c.HostConfig.RestartPolicy = o.RestartPolicy
 	}
 	return c.told("update", c.save())
-}
-
-// DiskUse is a line of `system df`.
-type DiskUse struct {
-	Type              string
-	Total, Active     int
-	Size, Reclaimable int64
-}
-
-// DiskUsage adds up what images, containers and volumes take.
-func (e *Engine) DiskUsage() ([]DiskUse, error) {
-	images := DiskUse{Type: "Images"}
-	list, err := e.images.List()
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{}
-	for _, img := range list {
-		images.Total++
-		used := len(e.imageUsers(img.ID)) > 0
-		if used {
-			images.Active++
-		}
-		for _, l := range img.Layers {
-			if seen[string(l.DiffID)] {
-				continue
-			}
-			seen[string(l.DiffID)] = true
-			images.Size += l.Size
-			if !used {
-				images.Reclaimable += l.Size
-			}
-		}
-	}
-	all, err := e.all()
-	if err != nil {
-		return nil, err
-	}
-	containers := DiskUse{Type: "Containers", Total: len(all)}
-	for _, c := range all {
-		size, _ := c.sizes()
-		containers.Size += size
-		if c.Running() {
-			containers.Active++
-		} else {
-			containers.Reclaimable += size
-		}
-	}
-	volumes := DiskUse{Type: "Local Volumes"}
-	vs, err := e.volumes.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range vs {
-		size := layer.Size(v.Mountpoint)
-		volumes.Total, volumes.Size = volumes.Total+1, volumes.Size+size
-		if len(e.volumeUsers(v.Name)) > 0 {
-			volumes.Active++
-		} else {
-			volumes.Reclaimable += size
-		}
-	}
-	return []DiskUse{images, containers, volumes, {Type: "Build Cache"}}, nil
 }

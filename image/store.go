@@ -350,6 +350,21 @@ func (s *Store) setRef(r reference.Reference, id string) error {
 	return errs.Wrap("name image "+r.Familiar(), err)
 }
 
+// Touch notes that an image is used now.
+func (s *Store) Touch(img *Image) {
+	now := time.Now()
+	_ = os.Chtimes(s.recordPath(img.ID), now, now) // on a disk that is read-only nothing is to be noted
+}
+
+// LastUsed is when an image was added, or last [Store.Touch]ed.
+func (s *Store) LastUsed(img *Image) time.Time {
+	fi, err := os.Stat(s.recordPath(img.ID))
+	if err != nil {
+		return img.Added
+	}
+	return fi.ModTime()
+}
+
 // Tag gives an image a further name.
 func (s *Store) Tag(source, target string) error {
 	lock, err := s.Writing()

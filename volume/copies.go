@@ -21,6 +21,7 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/quota"
+	"github.com/berth-containers/berth/linux/usage"
 )
 
 // SnapshotLabel names the volume that a snapshot was taken of.
@@ -198,54 +199,16 @@ func entriesOf(dir string) (names []string) {
 	return names
 }
 
-// Usage is what a volume takes of the disk.
-type Usage struct {
-	Size  int64 // bytes that its files have, each once
-	Disk  int64 // bytes that they take: less with holes, more with many small files
-	Files int64 // files of all kinds, folders too
-}
+// Usage is what a volume takes of the disk: less than its files have with holes, more with many small files.
+type Usage = usage.Usage
 
 // DiskUsage counts a volume's files. One of several names counts once; other file systems mounted in it do not.
 func (s *Store) DiskUsage(name string, exists func(container string) bool) (u Usage, err error) {
 	err = s.WithData(name, exists, func(dir string) error {
-		var top unix.Stat_t
-		if err := unix.Stat(dir, &top); err != nil {
-			return err
-		}
-		seen := map[uint64]bool{}
-		return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			var st unix.Stat_t
-			if path == dir {
-				return err
-			}
-			if err != nil || unix.Lstat(path, &st) != nil {
-				return nil // it went away meanwhile
-			}
-			if st.Dev != top.Dev {
-				return skip(entry)
-			}
-			if seen[st.Ino] {
-				return nil
-			}
-			if st.Nlink > 1 && !entry.IsDir() {
-				seen[st.Ino] = true
-			}
-			u.Files++
-			u.Disk += st.Blocks * 512
-			if !entry.IsDir() {
-				u.Size += st.Size
-			}
-			return nil
-		})
+		u, err = usage.Below(dir)
+		return err
 	})
 	return u, errs.Wrap("measure volume "+name, err)
-}
-
-func skip(entry fs.DirEntry) error {
-	if entry.IsDir() {
-		return fs.SkipDir
-	}
-	return nil
 }
 
 // File is one file of a volume.
