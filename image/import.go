@@ -320,7 +320,7 @@ func (s *Store) SeedDefault() (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Import(bytes.NewReader(archive), ImportOptions{Ref: DefaultName, Message: source.Name + " " + source.Version, Created: time.Unix(0, 0).UTC(),
+	return s.Import(bytes.NewReader(archive), ImportOptions{Ref: DefaultName, Message: source.Name + " " + source.Version, Created: source.Date,
 		Change: func(c *dockerspec.DockerOCIImage) error {
 			c.Config.Cmd = []string{"sh"}
 			c.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}

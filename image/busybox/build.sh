@@ -157,6 +157,7 @@ provenance() {
 	local dsc=$1 arch
 	printf '{\n'
 	printf '  "name": "busybox",\n  "version": "%s",\n' "$(sed -n 's/^Version: //p' "$dsc")"
+	printf '  "date": "%s",\n' "$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)"
 	printf '  "license": "GPL-2.0-only",\n  "source": "%s/pool/main/b/busybox/%s",\n' "$archive" "${dsc##*/}"
 	printf '  "files": {\n'
 	sed -n '/^Checksums-Sha256:/,/^Files:/s/^ \([0-9a-f]*\) [0-9]* \(.*\)/    "\2": "sha256:\1",/p' "$dsc"

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/berth-containers/berth/internal/errs"
 )
@@ -22,6 +23,7 @@ var provenance string
 type Provenance struct {
 	Name    string            `json:"name"`
 	Version string            `json:"version"` // of Debian's source package
+	Date    time.Time         `json:"date"`    // of that package: the archives' files have it
 	License string            `json:"license"` // SPDX
 	Source  string            `json:"source"`  // URL of the source package's description
 	Files   map[string]string `json:"files"`   // the source package's files, the patch here, and their digests
