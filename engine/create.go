@@ -110,7 +110,7 @@ func (e *Engine) resolve(name string) (*image.Image, error) {
 		return nil, errs.Text(errs.Invalid, "no image was named")
 	}
 	if name == DefaultImage || name == "localhost/busybox" || name == "busybox" {
-		if img, err := e.images.Resolve(name); err == nil {
+		if img, err := e.images.Resolve(name); err == nil && !img.Superseded() {
 			return img, nil
 		}
 		if _, err := e.images.SeedDefault(); err != nil {

@@ -296,9 +296,22 @@ func (s *Store) stageBlob(l *Layer) (stage string, err error) {
 // DefaultName is the image that the program carries.
 const DefaultName = "localhost/busybox:latest"
 
-// SeedDefault puts the image that the program carries into the store, if there is none of that name.
+// Superseded reports whether this is a default image that another version of this program has put into the store: what it
+// carries has been mended since, or will be.
+func (img *Image) Superseded() bool {
+	c := img.Config.Config
+	if len(img.Layers) != 1 || c.Labels[v1.AnnotationVersion] == "" || len(img.Config.History) != 1 ||
+		img.Config.History[0].Comment != busybox.Name+" "+c.Labels[v1.AnnotationVersion] {
+		return false // it is the user's own
+	}
+	archive, err := busybox.RootFS()
+	return err == nil && img.Layers[0].Length != int64(len(archive))
+}
+
+// SeedDefault puts the image that the program carries into the store, if there is none of that name, or one of another
+// version of the program.
 func (s *Store) SeedDefault() (*Image, error) {
-	if img, err := s.Resolve(DefaultName); err == nil {
+	if img, err := s.Resolve(DefaultName); err == nil && !img.Superseded() {
 		return img, nil
 	}
 	if err := os.MkdirAll(s.root, 0o711); err != nil {
@@ -309,7 +322,7 @@ func (s *Store) SeedDefault() (*Image, error) {
 		return nil, err
 	}
 	defer lock.Unlock()
-	if img, err := s.Resolve(DefaultName); err == nil {
+	if img, err := s.Resolve(DefaultName); err == nil && !img.Superseded() {
 		return img, nil
 	}
 	archive, err := busybox.RootFS()
@@ -320,7 +333,7 @@ func (s *Store) SeedDefault() (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Import(bytes.NewReader(archive), ImportOptions{Ref: DefaultName, Message: source.Name + " " + source.Version, Created: source.Date,
+	return s.Import(bytes.NewReader(archive), ImportOptions{Ref: DefaultName, Message: busybox.Name + " " + source.Version, Created: source.Date,
 		Change: func(c *dockerspec.DockerOCIImage) error {
 			c.Config.Cmd = []string{"sh"}
 			c.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}

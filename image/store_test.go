@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,6 +152,41 @@ func TestSeedAtOnce(t *testing.T) {
 	list, err := s.List()
 	if err != nil || len(list) != 1 || list[0].Names[0] != DefaultName {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestSeedTakesThePlaceOfAnEarlierSeed(t *testing.T) {
+	s := Open(t.TempDir())
+	first, err := s.SeedDefault()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.SeedDefault(); err != nil || again.ID != first.ID || again.Superseded() {
+		t.Fatalf("the same version seeds %v, %v", again, err)
+	}
+	other := &bytes.Buffer{} // what another version may have carried
+	w := tar.NewWriter(other)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	seed := ImportOptions{Ref: DefaultName, Message: first.Config.History[0].Comment, Change: func(c *dockerspec.DockerOCIImage) error {
+		c.Config.Labels = first.Config.Config.Labels
+		return nil
+	}}
+	own := seed
+	own.Message = "mine"
+	for _, test := range []struct {
+		options ImportOptions
+		stays   bool
+	}{{seed, false}, {own, true}} {
+		img, err := s.Import(bytes.NewReader(other.Bytes()), test.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.SeedDefault()
+		if err != nil || (got.ID == img.ID) != test.stays || !test.stays && got.ID != first.ID {
+			t.Errorf("%s: %v, %v", test.options.Message, got, err)
+		}
 	}
 }
 

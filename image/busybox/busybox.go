@@ -16,6 +16,9 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 )
 
+// Name is what the archives are made of.
+const Name = "busybox"
+
 //go:embed provenance.json
 var provenance string
 
