@@ -47,6 +47,10 @@ test-v2: ## the kernel's and the engine's tests in a virtual machine with pure c
 test-old: ## the same on the kernel of Debian 12, Linux 6.1
 	BERTH_VM_RELEASE=bookworm ./test/vm/tests
 
+.PHONY: foreign
+foreign: build ## another project's tests of OCI runtimes: SUITE=runc|crun|runtime-tools SUITE_DIR=… [RUNTIME=…]; see test/foreign/run
+	./test/foreign/run
+
 .PHONY: packages
 packages: ## Debian packages that the tests need, and a Debian root file system with real programs
 	./test/install-packages.sh

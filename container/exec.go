@@ -25,8 +25,8 @@ type ExecOptions struct {
 	ConsoleSocket         string   // with a terminal: its master is sent there; "" keeps it (Exec.Console)
 	PreserveFDs           int      // so many descriptors from 3 on are the program's
 	PidFile               string
-	IgnorePaused          bool   // wait until the container is resumed, instead of an error
-	Cgroup                string // below the container's own
+	IgnorePaused          bool     // wait until the container is resumed, instead of an error
+	Cgroup                []string // below the container's own: see [cgroup.Group.Below]
 }
 
 // Exec is a further process in a container.
@@ -41,18 +41,18 @@ type Exec struct {
 // its first instruction on, and goes the last mile that the first process has gone. Exec returns when the program has
 // been executed.
 func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
+	group := c.group
+	if len(o.Cgroup) > 0 {
+		if group, err = c.group.Below(o.Cgroup); err != nil {
+			return nil, err
+		}
+	}
 	switch s := c.Status(); {
 	case s == specs.StateStopped:
 		return nil, errs.Text(errs.Conflict, "cannot exec in a stopped container")
-	case s == statePaused && !o.IgnorePaused, s != specs.StateCreated && c.group.Frosty() && !o.IgnorePaused:
+	case s == statePaused && !o.IgnorePaused, s != specs.StateCreated && group.Frosty() && !o.IgnorePaused:
 		// A process that is born into a frozen group never runs, and we would wait for it for ever.
 		return nil, errs.Text(errs.Conflict, "cannot exec in a paused container (use --ignore-paused to override)")
-	}
-	group := c.group
-	if o.Cgroup != "" {
-		if group = group.Below(o.Cgroup); !group.Exists() {
-			return nil, errs.New(errs.Invalid, "enter control group "+group.Path(), unix.ENOENT)
-		}
 	}
 	parent, child, err := pair()
 	if err != nil {
@@ -261,7 +261,7 @@ func (e *Exec) Wait() (unix.WaitStatus, error) {
 func ExecMain() {
 	runChild("exec", func(p *initProcess) error {
 		for _, step := range []func() error{
-			p.joinKeyring, p.setOOMScore, p.setSchedule, p.setAffinity, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
+			p.joinKeyring, p.setOOMScore, p.setSchedule, p.setAffinity, p.openTerminal, p.beginSession, p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.tryCwd, p.Process.setHome,
 			p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
 		} {
 			if err := step(); err != nil {

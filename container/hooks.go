@@ -36,15 +36,19 @@ func (c *Container) runHooks(hooks []specs.Hook, when string) error {
 	if err != nil {
 		return errs.Wrap("run "+when+" hooks", err)
 	}
-	return runHooks(hooks, when, state)
+	return runHooks(hooks, when, state, os.Environ())
 }
 
-func runHooks(hooks []specs.Hook, when string, state []byte) error {
+// runHooks runs hooks; env is the environment of those that name none, as runc's.
+func runHooks(hooks []specs.Hook, when string, state []byte, env []string) error {
 	for i, h := range hooks {
+		if h.Env == nil {
+			h.Env = env
+		}
 		err := trace.Step("hook", "a program that was asked for at this moment", "when", when, "path", h.Path).
 			Do(func() error { return runHook(&h, state) })
 		if err != nil {
-			return errs.Wrap(fmt.Sprintf("run %s hook #%d %s", when, i, h.Path), err)
+			return errs.Wrap(fmt.Sprintf("error running %s hook #%d: %s", when, i, h.Path), err)
 		}
 	}
 	return nil

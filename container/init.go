@@ -70,9 +70,9 @@ func (p *initProcess) begin() (err error) {
 // run reads as the list of what makes a container.
 func (p *initProcess) run() error {
 	steps := []func() error{
-		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore, p.setSchedule,
+		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore, p.setSchedule, p.resetAffinity,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,
-		p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.checkCwd,
+		p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.tryCwd, p.Process.setHome,
 		p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
 	}
 	for _, step := range steps {
@@ -205,7 +205,7 @@ func (p *initProcess) parentHooks() error {
 	if p.Hooks == nil {
 		return nil
 	}
-	return runHooks(p.Hooks.CreateContainer, "createContainer", p.State)
+	return runHooks(p.Hooks.CreateContainer, "createContainer", p.State, nil)
 }
 
 // useTerminal makes the terminal the standard streams and the controlling terminal.
@@ -292,7 +292,7 @@ func (p *initProcess) execute() error {
 		return err
 	}
 	if p.Hooks != nil {
-		if err := runHooks(p.Hooks.StartContainer, "startContainer", p.State); err != nil {
+		if err := runHooks(p.Hooks.StartContainer, "startContainer", p.State, p.Process.Env); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,19 @@ func (c *Container) Kill(sig unix.Signal, all bool) error {
 	if all {
 		return c.killAll(sig)
 	}
+	err := c.signal(sig)
+	// With its own pid namespace the end of the first process is the end of all; a shared one has no such rule, and
+	// others may be there after the first one's end.
+	if sig == unix.SIGKILL && !c.Made.fresh("pid") {
+		if pids, perr := c.group.Pids(); perr == nil && len(pids) > 0 {
+			return c.group.Kill()
+		}
+	}
+	return err
+}
+
+// signal signals the first process.
+func (c *Container) signal(sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(c.Init, 0)
 	if err != nil || !c.alive() {
 		if err == nil {
@@ -34,10 +47,6 @@ func (c *Container) Kill(sig unix.Signal, all bool) error {
 	if err != nil {
 		return errs.Wrap("signal container "+c.ID, err)
 	}
-	// With its own pid namespace the end of the first process is the end of all; a shared one has no such rule.
-	if sig == unix.SIGKILL && !c.Made.fresh("pid") {
-		return c.group.Kill()
-	}
 	return nil
 }
 
@@ -46,8 +55,8 @@ func (c *Container) killAll(sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	if len(pids) == 0 && c.Status() == specs.StateStopped {
-		return errs.Text(errs.Conflict, "container not running")
+	if len(pids) == 0 { // no error, as in runc: there is nobody left of all
+		return nil
 	}
 	if sig == unix.SIGKILL {
 		return c.group.Kill()

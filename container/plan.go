@@ -97,7 +97,9 @@ type Process struct {
 	AppArmor        string          `json:"appArmor,omitempty"` // a profile
 	SELinux         string          `json:"selinux,omitempty"`  // a context
 
-	checked *unix.Stat_t // the working directory, as it was before the filter
+	Ignored []string `json:"-"` // what was asked for and cannot be, in words for people
+
+	inCwd bool // the working directory is entered already
 }
 
 // Rlimit is a resource limit (getrlimit(2)).

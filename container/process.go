@@ -5,9 +5,12 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -110,51 +113,65 @@ func idError(what string, id uint32, err error) error {
 	return errs.Wrap(fmt.Sprintf("become %s %d", what, id), err)
 }
 
-// enterCwd changes to the working directory and makes sure that it lies in the container: a directory reached through a
-// leaked descriptor has no path from the root (CVE-2024-21626).
+// tryCwd changes to the working directory with the rights that are still there: its user may be one that may not enter
+// it, as in runc. A directory that this is too little for, one of another user's on NFS, is left to that user. It comes
+// before the filter, which may deny what insideRoot asks.
+func (p *Process) tryCwd() error {
+	err := p.chdir()
+	p.inCwd = err == nil
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
+}
+
+// enterCwd changes to the working directory as the program's user, if that is still to be done.
 func (p *Process) enterCwd() error {
+	if p.inCwd {
+		return nil
+	}
+	return p.chdir()
+}
+
+// chdir makes sure that the working directory lies in the container: a directory reached through a leaked descriptor
+// has no path from the root (CVE-2024-21626).
+func (p *Process) chdir() error {
+	op := fmt.Sprintf("change to working directory %q", p.Cwd)
 	err := trace.Step("chdir", "where the program starts", "dir", p.Cwd).Do(func() error { return unix.Chdir(p.Cwd) })
 	if err != nil { // the exit status is that of a program that cannot be executed, as Docker's
 		kind := errs.NoCommand
 		if errors.Is(err, fs.ErrPermission) {
 			kind = errs.NotExecutable
 		}
-		return errs.New(kind, fmt.Sprintf("change to working directory %q", p.Cwd), err)
+		return errs.New(kind, op, err)
 	}
-	err = insideRoot()
-	if err == unix.EPERM || err == unix.ENOSYS { // the container's filter denies getcwd(2): what was checked before it must be the same
-		var now unix.Stat_t
-		if serr := unix.Stat(".", &now); serr == nil && p.checked != nil && now.Dev == p.checked.Dev && now.Ino == p.checked.Ino {
-			return nil
-		}
-	}
-	if err != nil {
-		return errs.New(errs.Invalid, fmt.Sprintf("change to working directory %q", p.Cwd), fmt.Errorf("it is outside of the container's root"))
+	buf := make([]byte, unix.PathMax)
+	if n, err := unix.Getcwd(buf); err != nil || n < 1 || buf[0] != '/' {
+		return errs.New(errs.Invalid, op, fmt.Errorf("it is outside of the container's root"))
 	}
 	return nil
 }
 
-// insideRoot checks that the working directory has a path from the root.
-func insideRoot() error {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Getcwd(buf)
-	if err == nil && (n < 1 || buf[0] != '/') {
-		err = unix.ENOENT
+// setHome gives the program a HOME where it has none: that of its user in the container, or /, as runc.
+func (p *Process) setHome() error {
+	p.Env = slices.DeleteFunc(p.Env, func(e string) bool { return e == "HOME=" })
+	if slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		return nil
 	}
-	return err
-}
-
-// checkCwd looks at the working directory before a filter is loaded that may deny looking. Whether the program's user may
-// enter it is found out later.
-func (p *Process) checkCwd() error {
-	if unix.Chdir(p.Cwd) != nil {
-		return nil // the user's attempt tells why
+	home := "/"
+	// A pipe in its place does not keep us waiting.
+	if f, err := os.OpenFile("/etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+		b, _ := io.ReadAll(io.LimitReader(f, 1<<20))
+		f.Close()
+		for _, line := range strings.Split(string(b), "\n") {
+			if field := strings.Split(line, ":"); len(field) > 5 && field[2] == strconv.FormatUint(uint64(p.UID), 10) && field[5] != "" {
+				home = field[5]
+				break
+			}
+		}
 	}
-	var st unix.Stat_t
-	if insideRoot() == nil && unix.Stat(".", &st) == nil {
-		p.checked = &st
-	}
-	return errs.Wrap("change to root", unix.Chdir("/"))
+	p.Env = append(p.Env, "HOME="+home)
+	return nil
 }
 
 // closeFiles marks every descriptor beyond the standard streams and the preserved ones to be closed by execve

@@ -46,7 +46,7 @@ func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
 	p := &Plan{
 		Root:     Root{Path: spec.Root.Path, Readonly: spec.Root.Readonly, Propagation: linux.RootfsPropagation},
 		Hostname: spec.Hostname, Domainname: spec.Domainname, Hooks: spec.Hooks, Annotations: spec.Annotations,
-		Masked: linux.MaskedPaths, Readonly: linux.ReadonlyPaths, Sysctl: linux.Sysctl,
+		Masked: once(linux.MaskedPaths), Readonly: once(linux.ReadonlyPaths), Sysctl: linux.Sysctl,
 		CgroupsPath: linux.CgroupsPath, Resources: linux.Resources, MountLabel: linux.MountLabel,
 	}
 	if !filepath.IsAbs(p.Root.Path) {
@@ -55,7 +55,7 @@ func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
 	if linux.IntelRdt != nil {
 		return nil, unsupported("intelRdt: this runtime has no resctrl groups")
 	}
-	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts), p.paths(), p.devices(linux), p.sysctls(), lsm.CheckLabel(p.MountLabel), p.filter(linux.Seccomp), p.policies(linux), p.hooks()} {
+	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts, bundle), p.paths(), p.devices(linux), p.sysctls(), lsm.CheckLabel(p.MountLabel), p.filter(linux.Seccomp), p.policies(linux), p.hooks()} {
 		if err != nil {
 			return nil, err
 		}
@@ -177,7 +177,7 @@ func idMaps(in []specs.LinuxIDMapping) []namespace.IDMap {
 	return out
 }
 
-func (p *Plan) mounts(mounts []specs.Mount) error {
+func (p *Plan) mounts(mounts []specs.Mount, bundle string) error {
 	for _, m := range mounts {
 		if m.Destination == "" || strings.ContainsRune(m.Destination, 0) {
 			return invalid("a mount without destination")
@@ -193,6 +193,13 @@ func (p *Plan) mounts(mounts []specs.Mount) error {
 			if m.Source == "" {
 				return invalid("the bind mount on %s has no source", m.Destination)
 			}
+			if !filepath.IsAbs(m.Source) { // config.md, "Mounts"
+				out.Source = filepath.Join(bundle, m.Source)
+			}
+		}
+		// Some callers name it as the host sees it.
+		if in, ok := strings.CutPrefix(out.Destination, p.Root.Path+"/"); ok {
+			out.Destination = "/" + in
 		}
 		if out.Destination == "/" {
 			return invalid("a mount on / would cover the root file system")
@@ -220,6 +227,16 @@ func (p *Plan) idMapped(out *Mount, m *specs.Mount) error {
 		return err
 	}
 	return namespace.CheckMaps("group", out.GIDMaps)
+}
+
+// once cleans paths and leaves out those that are there already.
+func once(in []string) (out []string) {
+	for _, p := range in {
+		if p = path.Clean(p); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func (p *Plan) paths() error {
@@ -389,22 +406,13 @@ func NewProcess(in *specs.Process) (*Process, error) {
 		}
 	}
 	p := &Process{Args: in.Args, Cwd: in.Cwd, Terminal: in.Terminal, UID: in.User.UID, GID: in.User.GID,
-		Groups: in.User.AdditionalGids, Umask: in.User.Umask, NoNewPrivileges: in.NoNewPrivileges, OOMScoreAdj: in.OOMScoreAdj,
+		Env: environment(in.Env), Groups: in.User.AdditionalGids, Umask: in.User.Umask, NoNewPrivileges: in.NoNewPrivileges, OOMScoreAdj: in.OOMScoreAdj,
 		AppArmor: in.ApparmorProfile, SELinux: in.SelinuxLabel}
-	for _, e := range in.Env {
-		if name, _, ok := strings.Cut(e, "="); ok && name != "" { // entries without = are no variables
-			p.Env = append(p.Env, e)
-		}
-	}
 	if in.ConsoleSize != nil {
 		p.Width, p.Height = uint16(in.ConsoleSize.Width), uint16(in.ConsoleSize.Height)
 	}
 	if c := in.Capabilities; c != nil {
-		p.Caps.Bounding, _ = caps.Parse(c.Bounding)
-		p.Caps.Effective, _ = caps.Parse(c.Effective)
-		p.Caps.Permitted, _ = caps.Parse(c.Permitted)
-		p.Caps.Inheritable, _ = caps.Parse(c.Inheritable)
-		p.Caps.Ambient, _ = caps.Parse(c.Ambient)
+		p.capabilities(c)
 	}
 	if in.OOMScoreAdj != nil && (*in.OOMScoreAdj < -1000 || *in.OOMScoreAdj > 1000) {
 		return nil, invalid("oomScoreAdj %d is not between -1000 and 1000", *in.OOMScoreAdj)
@@ -432,6 +440,43 @@ func NewProcess(in *specs.Process) (*Process, error) {
 		}
 	}
 	return p, p.limits(in.Rlimits)
+}
+
+func (p *Process) capabilities(in *specs.LinuxCapabilities) {
+	var unknown []string
+	for _, set := range []struct {
+		to   *caps.Set
+		from []string
+	}{{&p.Caps.Bounding, in.Bounding}, {&p.Caps.Effective, in.Effective}, {&p.Caps.Permitted, in.Permitted}, {&p.Caps.Inheritable, in.Inheritable}, {&p.Caps.Ambient, in.Ambient}} {
+		var no []string
+		*set.to, no = caps.Parse(set.from)
+		unknown = append(unknown, no...)
+	}
+	slices.Sort(unknown)
+	if unknown = slices.Compact(unknown); len(unknown) > 0 {
+		p.Ignored = append(p.Ignored, fmt.Sprintf("ignoring unknown or unavailable capabilities: %v", unknown))
+	}
+	for _, name := range in.Ambient { // capabilities(7): only what is permitted and inheritable is raised
+		if set, _ := caps.Parse([]string{name}); set&^(p.Caps.Permitted&p.Caps.Inheritable) != 0 {
+			p.Ignored = append(p.Ignored, "can't raise ambient capability "+name+": operation not permitted")
+		}
+	}
+}
+
+// environment leaves out entries without a name, which are no variables. Of several with one name the last counts.
+func environment(in []string) (out []string) {
+	last := map[string]int{}
+	for i, e := range in {
+		if name, _, ok := strings.Cut(e, "="); ok {
+			last[name] = i
+		}
+	}
+	for i, e := range in {
+		if name, _, ok := strings.Cut(e, "="); ok && name != "" && last[name] == i {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 func (p *Process) limits(in []specs.POSIXRlimit) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,8 +70,10 @@ func (p *initProcess) openRootfs() (*mount.Root, error) {
 		return nil, errs.New(errs.Invalid, "open root file system", err)
 	}
 	defer at.Close()
-	if err := mount.PrivateParent(at, "pivot_root wants a private parent"); err != nil {
-		return nil, err
+	if f := mount.Propagation(p.Root.Propagation); f&(unix.MS_SHARED|unix.MS_SLAVE) == 0 { // what is a slave would stay one
+		if err := mount.PrivateParent(at, "what is mounted on the host later does not come in"); err != nil {
+			return nil, err
+		}
 	}
 	var tree *mount.Tree
 	if p.Rootfs > 0 {
@@ -102,8 +105,12 @@ func (p *initProcess) enterRootfs() error {
 type rootfs struct {
 	*initProcess
 	root    *mount.Root
-	hostDev bool // /dev is the host's: nothing is made in it
-	empty   *os.File
+	later   []string // become read-only at the end
+	hostDev bool     // /dev is the host's: nothing is made in it
+	empty   struct { // what hides others
+		tree         *mount.Tree
+		file, folder *os.File
+	}
 }
 
 // mount makes one mount.
@@ -123,6 +130,13 @@ func (r *rootfs) mount(m *Mount) error {
 
 // mountNew makes a file system.
 func (r *rootfs) mountNew(m *Mount, o mount.Options) error {
+	if m.Type == "tmpfs" || m.Destination == "/dev" {
+		r.inherit(m, &o)
+		if o.Set&unix.MOUNT_ATTR_RDONLY != 0 { // when what belongs into it is there
+			o.Set &^= unix.MOUNT_ATTR_RDONLY
+			r.later = append(r.later, m.Destination)
+		}
+	}
 	why := "as the specification says"
 	switch m.Type {
 	case "proc":
@@ -186,6 +200,16 @@ func (p *Plan) label(fstype string) []string {
 	return []string{mount.LabelOption(p.MountLabel)}
 }
 
+// inherit gives a tmpfs that names no mode that of the folder below it, as runc.
+func (r *rootfs) inherit(m *Mount, o *mount.Options) {
+	if slices.ContainsFunc(o.Data, func(d string) bool { return strings.HasPrefix(d, "mode=") }) {
+		return
+	}
+	if st, err := r.root.Lstat(m.Destination); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		o.Data = append(slices.Clone(o.Data), fmt.Sprintf("mode=%04o", st.Mode&0o7777))
+	}
+}
+
 func source(m *Mount) string {
 	if m.Source == "" {
 		return m.Type
@@ -205,7 +229,7 @@ func spread(t *mount.Tree, o mount.Options) error {
 func (r *rootfs) folder(m *Mount) (*os.File, error) {
 	if m.Type == "proc" || m.Type == "sysfs" {
 		if st, err := r.root.Lstat(m.Destination); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return nil, errs.New(errs.Invalid, "mount "+m.Type+" on "+m.Destination, fmt.Errorf("it is no folder"))
+			return nil, errs.New(errs.Invalid, "mount "+m.Type+" on "+m.Destination, fmt.Errorf("must be mounted on ordinary directory"))
 		}
 	}
 	return r.root.MkdirAll(m.Destination, 0o755)
@@ -462,10 +486,14 @@ func (r *rootfs) mask() error {
 			return errs.Wrap("mask "+m, err)
 		}
 	}
-	if r.empty != nil {
-		r.empty.Close()
+	if r.empty.tree == nil {
+		return nil
 	}
-	return nil
+	r.empty.file.Close()
+	r.empty.folder.Close()
+	defer r.empty.tree.Close()
+	// It lies on the root, which hooks are to find as it was when they enter this namespace (nsenter).
+	return errs.Wrap("mask", r.empty.tree.Detach("the place of what masks others"))
 }
 
 func (r *rootfs) hide(target *os.File) error {
@@ -476,21 +504,16 @@ func (r *rootfs) hide(target *os.File) error {
 	if fi.Mode()&os.ModeSymlink != 0 {
 		return fmt.Errorf("it is a symbolic link")
 	}
-	const why = "it tells about the host, or reaches it"
+	if r.empty.file == nil {
+		if err := r.makeEmpty(); err != nil {
+			return err
+		}
+	}
+	from := r.empty.file
 	if fi.IsDir() {
-		tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Set: unix.MOUNT_ATTR_RDONLY, Data: append(r.label("tmpfs"), "size=0k", "nr_inodes=1", "mode=0555")})
-		if err != nil {
-			return err
-		}
-		defer tree.Close()
-		return tree.Attach(target, why)
+		from = r.empty.folder
 	}
-	if r.empty == nil {
-		if r.empty, err = r.emptyFile(); err != nil {
-			return err
-		}
-	}
-	tree, err := mount.Bind(r.empty, false)
+	tree, err := mount.Bind(from, false)
 	if err != nil {
 		return err
 	}
@@ -498,27 +521,37 @@ func (r *rootfs) hide(target *os.File) error {
 	if err := tree.SetAttr(mount.Options{Set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return err
 	}
-	return tree.Attach(target, why)
+	return tree.Attach(target, "it tells about the host, or reaches it")
 }
 
-// emptyFile makes a file without content in a file system of our own. It is attached on top of the host's root in this
-// mount namespace, where no look-up passes and from where it goes with the old root.
-func (r *rootfs) emptyFile() (*os.File, error) {
+// makeEmpty makes a file without content and a folder without files in a file system of our own. Only of what is
+// attached somewhere can there be further mounts: on top of the host's root no look-up passes.
+func (r *rootfs) makeEmpty() error {
 	tree, err := mount.Filesystem("tmpfs", "mask", mount.Options{Data: append(r.label("tmpfs"), "size=4k", "nr_inodes=4", "mode=0555")})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer tree.Close()
+	r.empty.tree = tree
 	at, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer at.Close()
-	fd, err := unix.Openat(int(tree.File().Fd()), "empty", unix.O_CREAT|unix.O_EXCL|unix.O_RDONLY|unix.O_CLOEXEC, 0o444)
+	top := int(tree.File().Fd())
+	file, err := unix.Openat(top, "file", unix.O_CREAT|unix.O_EXCL|unix.O_RDONLY|unix.O_CLOEXEC, 0o444)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return os.NewFile(uintptr(fd), "an empty file"), tree.Attach(at, "a place for the file that masks others")
+	r.empty.file = os.NewFile(uintptr(file), "an empty file")
+	if err := unix.Mkdirat(top, "folder", 0o555); err != nil {
+		return err
+	}
+	folder, err := unix.Openat(top, "folder", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r.empty.folder = os.NewFile(uintptr(folder), "an empty folder")
+	return tree.Attach(at, "a place for the file and the folder that mask others")
 }
 
 // protect makes paths read-only.
@@ -552,6 +585,17 @@ func (r *rootfs) bindReadonly(target *os.File) error {
 }
 
 func (r *rootfs) setReadonly() error {
+	for _, path := range r.later {
+		at, err := r.root.Open(path, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		err = mount.Remount(at, mount.Options{Set: unix.MOUNT_ATTR_RDONLY}, "nothing more is made in it")
+		at.Close()
+		if err != nil {
+			return err
+		}
+	}
 	if !r.Root.Readonly {
 		return nil
 	}

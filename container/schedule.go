@@ -4,6 +4,8 @@ package container
 
 import (
 	"fmt"
+	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -88,21 +90,31 @@ func (p *Plan) policies(linux *specs.Linux) error {
 	mode, ok := map[specs.MemoryPolicyModeType]uint64{specs.MpolDefault: 0, specs.MpolPreferred: 1, specs.MpolBind: 2, specs.MpolInterleave: 3, specs.MpolLocal: 4,
 		specs.MpolPreferredMany: 5, specs.MpolWeightedInterleave: 6}[in.Mode]
 	if !ok {
-		return invalid("memoryPolicy mode %q is unknown", in.Mode)
+		return invalid("invalid memory policy mode %q", in.Mode)
 	}
 	for _, f := range in.Flags {
 		bit, ok := map[specs.MemoryPolicyFlagType]uint64{"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}[f]
 		if !ok {
-			return invalid("memoryPolicy flag %q is unknown", f)
+			return invalid("invalid memory policy flag %q", f)
 		}
 		mode |= bit
 	}
 	mask, err := bitmask(in.Nodes)
 	if err != nil {
-		return err
+		return errs.Wrap("invalid memory policy node", err)
+	}
+	if n := bitsOf(mask); n > 0 && (in.Mode == specs.MpolDefault || in.Mode == specs.MpolLocal) {
+		return invalid("invalid memory policy: %s mode requires 0 nodes but got %d", in.Mode, n)
 	}
 	p.MemoryPolicy = &MemoryPolicy{mode, mask}
 	return nil
+}
+
+func bitsOf(mask []uint64) (n int) {
+	for _, m := range mask {
+		n += bits.OnesCount64(m)
+	}
+	return n
 }
 
 // bitmask makes a mask of a list like 0-3,7.
@@ -178,10 +190,19 @@ func result(_, _ uintptr, errno unix.Errno) error {
 	return nil
 }
 
+// resetAffinity lets a process use all CPUs of its control group: those that its caller is bound to are not its own.
+func (p *initProcess) resetAffinity() error {
+	all := slices.Repeat([]uint64{^uint64(0)}, 128) // 8192 CPUs, more than any kernel has
+	_ = trace.Step("sched_setaffinity", "all CPUs of the control group, whatever the caller is bound to").Do(func() error {
+		return result(unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, 0, uintptr(8*len(all)), uintptr(unsafe.Pointer(&all[0]))))
+	})
+	return nil // where it is denied, it stays
+}
+
 // setAffinity binds a further process to CPUs (config.md, execCPUAffinity).
 func (p *initProcess) setAffinity() error {
 	if len(p.Process.Affinity) == 0 {
-		return nil
+		return p.resetAffinity()
 	}
 	err := trace.Step("sched_setaffinity", "the CPUs that this process may use", "mask", fmt.Sprintf("%x", p.Process.Affinity)).Do(func() error {
 		mask := p.Process.Affinity

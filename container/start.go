@@ -159,10 +159,11 @@ func (c *Container) makeGroup(o *CreateOptions) error {
 	if err != nil {
 		return err
 	}
-	if g.Exists() {
-		if pids, err := g.Pids(); err == nil && len(pids) > 0 {
-			return errs.New(errs.Conflict, "make control group "+g.Path(), fmt.Errorf("it is there and has %d processes", len(pids)))
-		}
+	if g.Frosty() { // init would never run, and we would wait for it for ever
+		return errs.New(errs.Conflict, "make control group "+g.Path(), fmt.Errorf("container's cgroup unexpectedly frozen"))
+	}
+	if pids, err := g.Pids(); err == nil && len(pids) > 0 {
+		return errs.New(errs.Conflict, "make control group "+g.Path(), fmt.Errorf("container's cgroup is not empty: %d process(es) found", len(pids)))
 	}
 	c.group, c.Cgroup = g, g.State()
 	// From here on a killed creator's half can be found and removed.
@@ -194,7 +195,7 @@ func (p *Plan) lowPidsLimit() (limit int64, low bool) {
 		return 0, false
 	}
 	limit = *p.Resources.Pids.Limit
-	return limit, limit > 0 && limit < roomForInit
+	return limit, limit >= 0 && limit < roomForInit
 }
 
 // prepare talks with init until it is ready.

@@ -50,6 +50,9 @@ func (p *program) make(c *call, f *createFlags, detached bool) (*container.Conta
 	if err != nil {
 		return nil, err
 	}
+	if plan.Process != nil {
+		p.warn(plan.Process.Ignored)
+	}
 	listen := listenFDs(plan)
 	o := container.CreateOptions{Root: p.root, ID: c.Arg(0), Bundle: bundle, Plan: plan, Program: program, ConsoleSocket: f.consoleSocket, PreserveFDs: f.preserve + listen,
 		Detached: detached, NoPivot: f.noPivot, PidFile: f.pidFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
@@ -182,11 +185,15 @@ func (p *program) useTerminal(master *os.File) (*terminal, error) {
 	}
 	t := &terminal{master: master, copied: make(chan struct{})}
 	t.resize()
-	if tty.IsTerminal(os.Stdin) {
-		var err error
-		if t.state, err = tty.MakeRaw(os.Stdin); err != nil {
-			return t, fmt.Errorf("set terminal: %w", err)
+	// The caller's terminal, not the container's, makes new lines of newlines: none come into a file or pipe (as runc).
+	err := tty.SetOutput(master, 0, unix.ONLCR)
+	if err == nil && tty.IsTerminal(os.Stdin) {
+		if t.state, err = tty.MakeRaw(os.Stdin); err == nil {
+			err = tty.SetOutput(os.Stdin, unix.OPOST, 0)
 		}
+	}
+	if err != nil {
+		return t, fmt.Errorf("set terminal: %w", err)
 	}
 	go func() { _, _ = io.Copy(master, os.Stdin) }()
 	go func() {

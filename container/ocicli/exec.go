@@ -5,6 +5,7 @@ package ocicli
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"strconv"
@@ -26,10 +27,10 @@ func (w *words) Set(s string) error { *w = append(*w, s); return nil }
 
 // execFlags are those of exec.
 type execFlags struct {
-	process, consoleSocket, pidFile, user, cwd, cgroup, apparmor, label string
-	env, caps, groups                                                   words
-	detach, tty, noNewPrivs, ignorePaused                               bool
-	preserve                                                            int
+	process, consoleSocket, pidFile, user, cwd, apparmor, label string
+	env, caps, groups, cgroup                                   words
+	detach, tty, noNewPrivs, ignorePaused                       bool
+	preserve                                                    int
 }
 
 func (f *execFlags) register(c *call) {
@@ -40,7 +41,7 @@ func (f *execFlags) register(c *call) {
 	c.StringVar(&f.user, "user", "", "UID[:GID]")
 	c.StringVar(&f.user, "u", "", "UID[:GID]")
 	c.StringVar(&f.cwd, "cwd", "", "working directory")
-	c.StringVar(&f.cgroup, "cgroup", "", "control group below the container's")
+	c.Var(&f.cgroup, "cgroup", "control group below the container's: PATH, or CONTROLLER[,CONTROLLER]:PATH, repeatable")
 	c.StringVar(&f.apparmor, "apparmor", "", "AppArmor profile")
 	c.StringVar(&f.label, "process-label", "", "SELinux label")
 	c.Var(&f.env, "env", "variable, repeatable")
@@ -139,7 +140,18 @@ func bundleProcess(bundle string) (*specs.Process, error) {
 	return spec.Process, nil
 }
 
+// exec tells a failure of its own from one of the program: it is 255, as runc's.
 func (p *program) exec(c *call) error {
+	err := p.execProgram(c)
+	var status exitStatus
+	if err == nil || errors.As(err, &status) || errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	p.complain(err)
+	return exitStatus(255)
+}
+
+func (p *program) execProgram(c *call) error {
 	f := &execFlags{}
 	f.register(c)
 	if err := p.parse(c, 1, -1); err != nil {
@@ -153,6 +165,7 @@ func (p *program) exec(c *call) error {
 	if err != nil {
 		return err
 	}
+	p.warn(process.Ignored)
 	if process.Terminal && f.detach && f.consoleSocket == "" {
 		return errs.Text(errs.Invalid, "cannot allocate tty if runc will detach without setting console socket")
 	}
@@ -163,12 +176,7 @@ func (p *program) exec(c *call) error {
 	e, err := ct.Exec(container.ExecOptions{Process: process, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ConsoleSocket: f.consoleSocket,
 		PreserveFDs: f.preserve, PidFile: f.pidFile, IgnorePaused: f.ignorePaused, Cgroup: f.cgroup})
 	if err != nil {
-		if code := errs.ExitCode(err); code == 126 || code == 127 {
-			p.complain(err)
-			return exitStatus(code)
-		}
-		p.complain(err)
-		return exitStatus(255)
+		return err
 	}
 	defer e.Close()
 	if f.detach {

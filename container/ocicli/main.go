@@ -24,6 +24,7 @@ import (
 // program is one call.
 type program struct {
 	root, log, logFormat string
+	rootGiven            bool
 	debug, systemdCgroup bool
 	rootless             string
 	out, err             io.Writer
@@ -104,11 +105,19 @@ func (p *program) main(args []string) error {
 		fmt.Fprintf(p.out, "berth-runtime version %s\nspec: %s\n", version.String(), specs.Version)
 		return nil
 	}
+	fs.Visit(func(f *flag.Flag) { p.rootGiven = p.rootGiven || f.Name == "root" })
 	if p.logFormat != "text" && p.logFormat != "json" {
 		return errs.Text(errs.Invalid, "unknown log-format "+p.logFormat)
 	}
 	if p.debug {
-		trace.Observe(os.Stderr)
+		f := os.Stderr
+		if p.log != "" {
+			if f, err = p.openLog(); err != nil {
+				return errs.New(errs.Invalid, "open log", err)
+			}
+			defer f.Close()
+		}
+		trace.Observe(f)
 	}
 	for _, cmd := range commands() {
 		if cmd.name == fs.Arg(0) {
@@ -118,7 +127,7 @@ func (p *program) main(args []string) error {
 			return cmd.run(p, withArgs(c, fs.Args()[1:]))
 		}
 	}
-	return errs.Text(errs.Invalid, fmt.Sprintf("no command %q", fs.Arg(0))).WithHint("berth-runtime --help")
+	return errs.Text(errs.Invalid, fmt.Sprintf("No help topic for '%s'", fs.Arg(0))).WithHint("berth-runtime --help")
 }
 
 // withArgs keeps the arguments of a command until it has made its options.
@@ -132,7 +141,7 @@ func (p *program) parse(c *call, min, max int) error {
 	args := strings.Split(c.Name(), "\x00")[1:]
 	err := c.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(p.out, "berth-runtime %s\n\n%s\n\n", c.cmd.usage, c.cmd.short)
+		fmt.Fprintf(p.out, "NAME:\n   berth-runtime %s - %s\n\nUSAGE:\n   berth-runtime %s\n\nOPTIONS:\n", c.cmd.name, c.cmd.short, c.cmd.usage)
 		c.SetOutput(p.out)
 		c.PrintDefaults()
 		return err
@@ -159,22 +168,44 @@ func (p *program) help(fs *flag.FlagSet) {
 // complain says what went wrong: where runc says it, in runc's form, because engines read that.
 func (p *program) complain(err error) {
 	text := err.Error()
-	if p.log != "" {
-		if f, ferr := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); ferr == nil {
-			defer f.Close()
-			now := time.Now().UTC().Format(time.RFC3339)
-			if p.logFormat == "json" {
-				b, _ := json.Marshal(map[string]string{"level": "error", "msg": text, "time": now})
-				fmt.Fprintf(f, "%s\n", b)
-			} else {
-				fmt.Fprintf(f, "time=%q level=error msg=%q\n", now, text)
-			}
-		}
-	}
+	p.say("error", text)
 	fmt.Fprintf(p.err, "berth-runtime: %s\n", text)
 	if hint := errs.HintOf(err); hint != "" {
 		fmt.Fprintf(p.err, "hint: %s\n", hint)
 	}
+}
+
+// warn tells what is not done and does no harm: in the log, if there is one.
+func (p *program) warn(texts []string) {
+	for _, text := range texts {
+		if p.log == "" {
+			fmt.Fprintf(p.err, "time=%q level=warning msg=%q\n", time.Now().UTC().Format(time.RFC3339), text)
+		}
+		p.say("warning", text)
+	}
+}
+
+// say writes to the log.
+func (p *program) say(level, text string) {
+	if p.log == "" {
+		return
+	}
+	f, err := p.openLog()
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	now := time.Now().UTC().Format(time.RFC3339)
+	if p.logFormat == "json" {
+		b, _ := json.Marshal(map[string]string{"level": level, "msg": text, "time": now})
+		fmt.Fprintf(f, "%s\n", b)
+	} else {
+		fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, text)
+	}
+}
+
+func (p *program) openLog() (*os.File, error) {
+	return os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 }
 
 // open finds the container that a call names first.

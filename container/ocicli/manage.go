@@ -39,16 +39,22 @@ func (p *program) state(c *call) error {
 	return p.printJSON(p.describe(ct))
 }
 
-// described is a state as runc prints it: the specification's, and a few keys more.
+// described is a state as runc prints it, in its order: the specification's, and a few keys more.
 type described struct {
-	specs.State
-	Rootfs  string    `json:"rootfs"`
-	Created time.Time `json:"created"`
-	Owner   string    `json:"owner"`
+	Version     string               `json:"ociVersion"`
+	ID          string               `json:"id"`
+	Pid         int                  `json:"pid"`
+	Status      specs.ContainerState `json:"status"`
+	Bundle      string               `json:"bundle"`
+	Rootfs      string               `json:"rootfs"`
+	Created     time.Time            `json:"created"`
+	Annotations map[string]string    `json:"annotations,omitempty"`
+	Owner       string               `json:"owner"`
 }
 
 func (p *program) describe(ct *container.Container) described {
-	d := described{State: *ct.State(), Rootfs: ct.Plan().Root.Path, Created: ct.Created, Owner: "root"}
+	s := ct.State()
+	d := described{s.Version, s.ID, s.Pid, s.Status, s.Bundle, ct.Plan().Root.Path, ct.Created, s.Annotations, "root"}
 	if uid := os.Getuid(); uid != 0 {
 		d.Owner = strconv.Itoa(uid) // its name would cost more than it says
 	}
@@ -64,7 +70,9 @@ func (p *program) kill(c *call) error {
 	sig := unix.SIGTERM
 	if c.NArg() == 2 {
 		var err error
-		if sig, err = signals.Parse(c.Arg(1)); err != nil {
+		if c.Arg(1) == "0" { // asks whether there is somebody to be signalled (kill(2))
+			sig = 0
+		} else if sig, err = signals.Parse(c.Arg(1)); err != nil {
 			return err
 		}
 	}
@@ -100,6 +108,9 @@ func (p *program) list(c *call) error {
 	c.BoolVar(quiet, "q", false, "only ids")
 	if err := p.parse(c, 0, 0); err != nil {
 		return err
+	}
+	if _, err := os.Stat(p.root); err != nil && p.rootGiven {
+		return errs.New(errs.Invalid, "list containers", err)
 	}
 	all, err := container.List(p.root)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/version"
 	"github.com/berth-containers/berth/linux/caps"
+	"github.com/berth-containers/berth/linux/cgroup"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
 	"github.com/berth-containers/berth/linux/seccomp"
@@ -43,8 +44,11 @@ func exampleSpec(rootless bool) *specs.Spec {
 			MaskedPaths:   []string{"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
-			Namespaces:    []specs.LinuxNamespace{{Type: "pid"}, {Type: "network"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}, {Type: "cgroup"}},
+			Namespaces:    []specs.LinuxNamespace{{Type: "pid"}, {Type: "network"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}},
 		},
+	}
+	if mode, err := cgroup.Detect(); err == nil && mode == cgroup.V2 { // as runc: with version 1 its groups are bound
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "cgroup"})
 	}
 	if rootless {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "user"})

@@ -4,8 +4,10 @@ package cgroup
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -54,16 +56,6 @@ func New(cgroupsPath string) (*Group, error) {
 // Load finds a group again.
 func Load(s State) *Group { return &Group{state: s} }
 
-// Below names a group below this one. Whatever dots are in the path, it stays there.
-func (g *Group) Below(sub string) *Group {
-	s, sub := g.state, path.Clean("/"+sub)
-	s.Path, s.Dirs = s.Path+sub, map[string]string{}
-	for c, dir := range g.state.Dirs {
-		s.Dirs[c] = dir + sub
-	}
-	return &Group{state: s}
-}
-
 // State describes the group for a later process.
 func (g *Group) State() State { return g.state }
 
@@ -106,6 +98,46 @@ func (g *Group) any() string {
 		return d
 	}
 	return ""
+}
+
+// Below finds groups below g, which must be there: PATH in every hierarchy, or CONTROLLER[,CONTROLLER]:PATH in some,
+// and g itself in the others (version 1).
+func (g *Group) Below(words []string) (*Group, error) {
+	bad := func(format string, args ...any) error {
+		return errs.New(errs.Invalid, "find control group below "+g.Path(), fmt.Errorf(format, args...))
+	}
+	s := g.state
+	s.Dirs = maps.Clone(s.Dirs)
+	for _, word := range words {
+		controllers, sub, some := strings.Cut(word, ":")
+		if !some {
+			controllers, sub = "", word
+		}
+		switch {
+		case slices.Contains(strings.Split(sub, "/"), ".."): // it would be a group of others
+			return nil, bad("bad sub cgroup path: %s", sub)
+		case some && g.V2() || !some && len(words) > 1:
+			return nil, bad("%q: want one path, or with version 1 CONTROLLER:PATH for each of some controllers", word)
+		case !some:
+			s.Path = path.Join(s.Path, sub)
+		}
+		for c := range strings.SplitSeq(controllers, ",") {
+			if some && g.dirOf(c) == "" {
+				return nil, bad("unknown controller %s", c)
+			}
+			for name, dir := range g.state.Dirs {
+				if !some || dir == g.dirOf(c) {
+					s.Dirs[name] = path.Join(dir, sub)
+				}
+			}
+		}
+	}
+	for _, c := range sortedKeys(s.Dirs) {
+		if _, err := os.Stat(s.Dirs[c]); err != nil {
+			return nil, bad("while adding pid to it: %w", err)
+		}
+	}
+	return &Group{state: s}, nil
 }
 
 // Exists reports whether the group is there.
@@ -153,7 +185,7 @@ func (g *Group) settings(r *specs.LinuxResources) ([]setting, error) {
 	if g.V2() {
 		parts = []func(*specs.LinuxResources) ([]setting, error){cpusetV2, cpuV2, g.memoryV2, pidsV2, g.ioV2, hugetlbV2, rdma, unified}
 	} else if len(r.Unified) > 0 {
-		return nil, errs.New(errs.Unsupported, "limit container", fmt.Errorf("unified resources need cgroup v2, this host has v1"))
+		return nil, errs.New(errs.Unsupported, "limit container", fmt.Errorf("invalid configuration: unified resources need cgroup v2, this host has v1"))
 	}
 	for _, part := range parts {
 		s, err := part(r)

@@ -210,6 +210,11 @@ func TestGroupsBelowGoToo(t *testing.T) {
 	if err := sub.Create(); err != nil {
 		t.Fatal(err)
 	}
+	for words, want := range map[string]string{"..": "bad sub cgroup path", "nothere": "no such file", "nosuch:a": "unknown controller", "a/b": "", "/": ""} {
+		if below, err := g.Below([]string{words}); (want == "") != (err == nil) || err != nil && !g.V2() && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v", words, below, err)
+		}
+	}
 	c, _ := start(t, sub, "exec sleep 1000")
 	if pids, err := g.Pids(); err != nil || len(pids) != 1 {
 		t.Errorf("%v, %v", pids, err)

@@ -12,16 +12,14 @@ import (
 func pidsV1(r *specs.LinuxResources) ([]setting, error) { return pids(r) }
 func pidsV2(r *specs.LinuxResources) ([]setting, error) { return pids(r) }
 
-// pids: both versions have one file; negative is unlimited.
+// pids: both versions have one file; negative is unlimited, and 0 means 1, as in runc: systemd knows no 0.
 func pids(r *specs.LinuxResources) ([]setting, error) {
 	if r.Pids == nil || r.Pids.Limit == nil {
 		return nil, nil
 	}
 	value := "max"
-	if *r.Pids.Limit > 0 {
-		value = strconv.FormatInt(*r.Pids.Limit, 10)
-	} else if *r.Pids.Limit == 0 {
-		return nil, nil
+	if *r.Pids.Limit >= 0 {
+		value = strconv.FormatInt(max(1, *r.Pids.Limit), 10)
 	}
 	return []setting{{"pids", "pids.max", value}}, nil
 }

@@ -28,6 +28,12 @@ func (t *Tree) Close() error { return t.f.Close() }
 // TreeAt takes over the open descriptor of a tree, which came from another process.
 func TreeAt(f *os.File) *Tree { return &Tree{f: f, what: f.Name(), branches: true} }
 
+// Detach takes an attached tree out of sight; what was taken of it by [Bind] stays (umount2(2), MNT_DETACH).
+func (t *Tree) Detach(why string) error {
+	return trace.Step("umount2", why, "what", t.what, "flags", "MNT_DETACH").
+		Do(func() error { return unix.Unmount(HandlePath(t.f), unix.MNT_DETACH) })
+}
+
 // File is the open root of the tree.
 func (t *Tree) File() *os.File { return t.f }
 

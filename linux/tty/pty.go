@@ -105,6 +105,18 @@ func SetSize(f *os.File, width, height uint16) error {
 	})
 }
 
+// SetOutput switches output modes of a terminal on and off (termios(3), c_oflag).
+func SetOutput(f *os.File, on, off uint32) error {
+	return control(f, func(fd int) error {
+		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil {
+			t.Oflag = t.Oflag&^off | on
+			err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
+		}
+		return os.NewSyscallError("set output of terminal", err)
+	})
+}
+
 // control calls fn with the descriptor of a file, whose mode (blocking or not) stays as it is; that is not so with Fd.
 func control(f *os.File, fn func(fd int) error) error {
 	c, err := f.SyscallConn()

@@ -209,6 +209,9 @@ func TestRawAndBack(t *testing.T) {
 	if raw := get(); raw.Lflag&(unix.ECHO|unix.ICANON|unix.ISIG) != 0 || raw.Oflag&unix.OPOST != 0 || raw.Iflag&unix.ICRNL != 0 {
 		t.Errorf("not raw: %+v", raw)
 	}
+	if err := SetOutput(slave, unix.OPOST, unix.ONLCR); err != nil || get().Oflag&(unix.OPOST|unix.ONLCR) != unix.OPOST {
+		t.Errorf("output modes %x, %v", get().Oflag, err)
+	}
 	for range 2 {
 		if err := s.Restore(); err != nil {
 			t.Fatal(err)
