@@ -316,7 +316,7 @@ func (p *initProcess) limitPids() error {
 		return nil
 	}
 	limit, _ := p.lowPidsLimit()
-	_, err := unix.Write(p.PidsLimit, strconv.AppendInt(nil, limit, 10))
+	_, err := unix.Write(p.PidsLimit, strconv.AppendInt(nil, max(1, limit), 10))
 	return errs.Wrap("limit processes", err)
 }
 
