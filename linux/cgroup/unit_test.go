@@ -84,7 +84,3 @@ func TestUnitValues(t *testing.T) {
 		}
 	}
 }
-
-func TestBelowStaysBelow(t *testing.T) {
-	g := &Group{state: State{Version: 1, Path: "/a", Dirs: map[string]string{"pids": "/x/pids/a"}}}
-}

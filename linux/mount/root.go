@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
@@ -64,29 +63,69 @@ func (r *Root) Open(name string, flags int) (*os.File, error) {
 	}
 }
 
-// openByComponent is Open without openat2: the library walks the path in steps and checks where each one led.
+// openByComponent is Open without openat2. Each step opens one entry itself, in a folder that is held open, and ".." is
+// the folder that the step before came from: nothing that is renamed meanwhile leads out of the root.
 func (r *Root) openByComponent(rel string, flags int) (*os.File, error) {
-	if base := path.Base(rel); flags&unix.O_NOFOLLOW != 0 && base != "." && base != ".." && !strings.HasSuffix(rel, "/") {
-		dir, err := pathrs.OpenatInRoot(r.dir, path.Dir(rel))
+	fail := func(err error) (*os.File, error) {
+		return nil, &os.PathError{Op: "open", Path: filepath.Join(r.Path(), rel), Err: err}
+	}
+	way := []*os.File{r.dir} // the handle of each folder from the root on
+	back := func(to int) {
+		for ; len(way) > to; way = way[:len(way)-1] {
+			way[len(way)-1].Close()
+		}
+	}
+	defer func() { back(1) }()
+	links := 0
+	for rest := append(strings.Split(rel, "/"), "."); len(rest) > 1; {
+		step := rest[0]
+		rest = rest[1:]
+		top := way[len(way)-1]
+		if step == "" || step == "." || step == ".." { // of a folder only
+			h, err := openAt(top, ".", unix.O_PATH|unix.O_DIRECTORY)
+			if err != nil {
+				return nil, err
+			}
+			h.Close()
+			if step == ".." {
+				back(max(1, len(way)-1))
+			}
+			continue
+		}
+		h, err := openAt(top, step, unix.O_PATH)
 		if err != nil {
 			return nil, err
 		}
-		defer dir.Close()
-		return openAt(dir, base, flags)
+		way = append(way, h)
+		text, err := readlinkAt(h, "")
+		if err != nil || len(rest) == 1 && flags&unix.O_NOFOLLOW != 0 { // no link, or one that is meant itself
+			continue
+		}
+		if links++; links > 40 {
+			return fail(unix.ELOOP)
+		}
+		back(len(way) - 1)
+		if path.IsAbs(text) {
+			back(1)
+		}
+		rest = append(strings.Split(text, "/"), rest...)
 	}
-	h, err := pathrs.OpenatInRoot(r.dir, rel)
-	if err != nil {
+	end := way[len(way)-1]
+	fi, err := end.Stat()
+	switch {
+	case err != nil:
 		return nil, err
+	case flags&unix.O_DIRECTORY != 0 && !fi.IsDir():
+		return fail(unix.ENOTDIR)
+	case flags&unix.O_PATH == 0 && fi.Mode()&os.ModeSymlink != 0:
+		return fail(unix.ELOOP)
+	case flags&unix.O_PATH == 0:
+		return Reopen(end, flags&^unix.O_NOFOLLOW)
+	case end == r.dir:
+		return openAt(r.dir, ".", unix.O_PATH)
 	}
-	if flags&unix.O_PATH == 0 {
-		defer h.Close()
-		return Reopen(h, flags&^unix.O_NOFOLLOW)
-	}
-	if fi, err := h.Stat(); flags&unix.O_DIRECTORY != 0 && (err != nil || !fi.IsDir()) {
-		h.Close()
-		return nil, &os.PathError{Op: "open", Path: filepath.Join(r.Path(), rel), Err: unix.ENOTDIR}
-	}
-	return h, nil
+	way = way[:len(way)-1]
+	return end, nil
 }
 
 // openAt opens an entry of an open folder itself, never what it might link to.

@@ -78,7 +78,7 @@ func TestOpenMeansWhatThePathMeansInside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, want := range map[string]string{"abs/file": "deep", "/rel/file": "deep", "last": "deep", "abs/../../file": "top", "../file": "top"} {
+	for name, want := range map[string]string{"abs/file": "deep", "/rel/file": "deep", "last": "deep", "abs/../../file": "top", "../file": "top", "rel/./.././y/file": "deep", "abs//./file": "deep", "rel/.//../../../file": "top"} {
 		if b, err := r.ReadFile(name, 100); string(b) != want {
 			t.Errorf("%s holds %q, %v; want %q", name, b, err, want)
 		}
