@@ -19,7 +19,6 @@ import (
 
 // registerLimits makes the flags of those limits that can change while a container runs.
 func (f *runFlags) registerLimits(fs *pflag.FlagSet) {
-	f.flags, f.h = fs, &f.c.HostConfig
 	fs.VarP(&f.memory, "memory", "m", "Memory limit")
 	fs.Var(&f.memorySwap, "memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
 	fs.Var(&f.memoryReservation, "memory-reservation", "Memory soft limit")
@@ -39,6 +38,15 @@ func (f *runFlags) registerLimits(fs *pflag.FlagSet) {
 	fs.Var(&f.deviceWriteBps, "device-write-bps", "Limit write rate (bytes per second) to a device; 0 is no limit")
 	fs.Var(&f.deviceReadIOps, "device-read-iops", "Limit read rate (IO per second) from a device; 0 is no limit")
 	fs.Var(&f.deviceWriteIOps, "device-write-iops", "Limit write rate (IO per second) to a device; 0 is no limit")
+	fs.Var(&f.hugepages, "hugetlb", "Limit huge pages: SIZE=BYTES, as 2MB=64m")
+	fs.Var(&f.ulimit, "ulimit", "Ulimit options")
+	fs.Var(&f.deviceRule, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list")
+}
+
+// registerUpdate makes the flags of update, which are set's, too.
+func (f *runFlags) registerUpdate(fs *pflag.FlagSet) {
+	f.flags, f.h = fs, &f.c.HostConfig
+	f.registerLimits(fs)
 	fs.StringVar(&f.restart, "restart", "", "Restart policy to apply when a container exits")
 }
 
@@ -50,7 +58,7 @@ func (f *runFlags) updateOptions() (o engine.UpdateOptions, err error) {
 	if err := f.useDevices(); err != nil {
 		return o, err
 	}
-	o.Resources = f.h.Resources
+	o.Resources, o.Hugepages = f.h.Resources, f.c.Hugepages
 	if f.restart != "" {
 		if err := f.useRestart(); err != nil {
 			return o, err
@@ -81,7 +89,7 @@ func newSet(a *app) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	s.registerLimits(fs)
+	s.registerUpdate(fs)
 	fs.VarP(&s.publish, "publish", "p", "Publish a container's port(s) to the host")
 	fs.Var(&s.unpublish, "unpublish", "Publish a port no more: [HOST_PORT:]CONTAINER_PORT[/PROTOCOL]")
 	fs.VarP(&s.volume, "volume", "v", "Bind mount a volume")
@@ -184,7 +192,7 @@ func (s *setFlags) steps(o *engine.Changes) (out []setStep) {
 	for _, p := range o.Unpublish {
 		add(true, "unpublish", p)
 	}
-	if !limits.None(&o.UpdateOptions.Resources) {
+	if !limits.None(&o.UpdateOptions.Resources) || len(o.UpdateOptions.Hugepages) > 0 {
 		add(true, "change", "limits")
 	}
 	if o.RestartPolicy.Name != "" {

@@ -144,8 +144,11 @@ func (a *app) showProcesses(pids []int, options []string) error {
 func newUpdate(a *app) *cobra.Command {
 	f := &runFlags{}
 	cmd := a.forEach("update", "Update configuration of one or more containers", nil)
-	f.registerLimits(cmd.Flags())
+	f.registerUpdate(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().NFlag() == 0 {
+			return invalid("you must provide one or more flags when using this command")
+		}
 		o, err := f.updateOptions()
 		if err != nil {
 			return err

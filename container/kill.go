@@ -4,6 +4,7 @@ package container
 
 import (
 	"fmt"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -87,9 +88,18 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 	if c.Status() == specs.StateStopped {
 		return errs.Text(errs.Conflict, "container not running")
 	}
-	change := *r
-	if c.group.Unit() != nil && !c.group.V2() && len(r.Devices) == 0 && c.Made.Resources != nil {
-		change.Devices = c.Made.Resources.Devices // systemd writes those that it knows again, whatever is changed
+	change, memory := *r, specs.LinuxResources{Memory: r.Memory}
+	if have := c.Made.Resources; have != nil && c.group.V2() && len(r.Devices) > 0 { // a new program has all rules
+		change.Devices = slices.Concat(have.Devices, r.Devices)
+	} else if have != nil && c.group.Unit() != nil && !c.group.V2() {
+		change.Devices = slices.Concat(have.Devices, r.Devices) // systemd writes those that it knows again, whatever is changed
+		memory.Devices = have.Devices
+	}
+	// Memory that is in use is what the kernel may refuse to limit: before anything else, so that nothing has changed then.
+	if r.Memory != nil {
+		if err := c.group.Set(&memory); err != nil {
+			return err
+		}
 	}
 	if err := c.group.Set(&change); err != nil {
 		return err
@@ -115,6 +125,10 @@ func merge(old, change *specs.LinuxResources) *specs.LinuxResources {
 	}
 	if change.BlockIO != nil {
 		out.BlockIO = change.BlockIO
+	}
+	out.Devices = slices.Concat(out.Devices, change.Devices) // later rules change earlier ones
+	for _, h := range change.HugepageLimits {
+		out.HugepageLimits = append(slices.DeleteFunc(slices.Clone(out.HugepageLimits), func(o specs.LinuxHugepageLimit) bool { return o.Pagesize == h.Pagesize }), h)
 	}
 	return &out
 }

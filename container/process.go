@@ -14,6 +14,7 @@ import (
 	"strings"
 	"unsafe"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
@@ -34,20 +35,36 @@ func rlimitNumber(name string) (int, bool) {
 	return 0, false
 }
 
-// setLimits sets the resource limits. Raising a hard limit needs CAP_SYS_RESOURCE; where the host does not have it, the
-// limit stays at what the host has, with a note: a container is not refused for a wish.
-func (p *Process) setLimits() error {
+// SetLimits changes limits of processes that run; those that have gone meanwhile are left out.
+func SetLimits(pids []int, limits []specs.POSIXRlimit) error {
+	var p Process
+	if err := p.limits(limits); err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := p.limit(pid); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Process) setLimits() error { return p.limit(0) }
+
+// limit sets the resource limits of a process, 0 is the calling one. Raising a hard limit needs CAP_SYS_RESOURCE; where the
+// host does not have it, the limit stays at what the host has, with a note: a container is not refused for a wish.
+func (p *Process) limit(pid int) error {
 	for _, r := range p.Rlimits {
 		n, _ := rlimitNumber(r.Name)
 		err := trace.Step("setrlimit", "a limit of the process", "limit", r.Name, "soft", r.Soft, "hard", r.Hard).Do(func() error {
-			return unix.Prlimit(0, n, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil)
+			return unix.Prlimit(pid, n, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil)
 		})
 		if err == unix.EPERM {
 			var now unix.Rlimit
-			if err = unix.Prlimit(0, n, nil, &now); err == nil {
+			if err = unix.Prlimit(pid, n, nil, &now); err == nil {
 				hard := min(r.Hard, now.Max)
 				err = trace.Step("setrlimit", "the host has no more to give (no CAP_SYS_RESOURCE)", "limit", r.Name, "hard", hard).Do(func() error {
-					return unix.Prlimit(0, n, &unix.Rlimit{Cur: min(r.Soft, hard), Max: hard}, nil)
+					return unix.Prlimit(pid, n, &unix.Rlimit{Cur: min(r.Soft, hard), Max: hard}, nil)
 				})
 			}
 		}

@@ -293,6 +293,12 @@ func (c *Container) check() error {
 	if len(c.Hostname) > 63 || strings.ContainsAny(c.Hostname, " /\x00\n") {
 		return errs.Text(errs.Invalid, fmt.Sprintf("invalid hostname %q", c.Hostname))
 	}
+	if h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000 {
+		return errs.Text(errs.Invalid, fmt.Sprintf("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj))
+	}
+	if h.ShmSize < 0 {
+		return errs.Text(errs.Invalid, "SHM size can not be less than 0")
+	}
 	if err := limits.Check(&h.Resources); err != nil {
 		return err
 	}

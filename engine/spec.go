@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -49,9 +48,7 @@ func (c *Container) spec() (*specs.Spec, error) {
 	if len(c.CgroupConf) > 0 {
 		s.Linux.Resources.Unified = c.CgroupConf
 	}
-	for _, size := range slices.Sorted(maps.Keys(c.Hugepages)) {
-		s.Linux.Resources.HugepageLimits = append(s.Linux.Resources.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: size, Limit: c.Hugepages[size]})
-	}
+	s.Linux.Resources.HugepageLimits = limits.Hugepages(c.Hugepages)
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/change"
+	"github.com/berth-containers/berth/engine/limits"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/mount"
 )
@@ -64,14 +66,8 @@ func (c *Container) environment(home string, terminal bool, own []string) []stri
 // rlimits are the user's, and a limit of open files that does not depend on who started the container: the soft one of
 // most systems, which programs with select(2) need, and a hard one that servers can raise it to.
 func (c *Container) rlimits() []specs.POSIXRlimit {
-	out := []specs.POSIXRlimit{}
-	files := true
-	for _, u := range c.HostConfig.Ulimits {
-		name := "RLIMIT_" + strings.ToUpper(u.Name)
-		files = files && name != "RLIMIT_NOFILE"
-		out = append(out, specs.POSIXRlimit{Type: name, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
-	}
-	if files {
+	out := limits.Ulimits(c.HostConfig.Ulimits)
+	if !slices.ContainsFunc(out, func(l specs.POSIXRlimit) bool { return l.Type == "RLIMIT_NOFILE" }) {
 		out = append(out, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 524288})
 	}
 	return out

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -120,6 +121,7 @@ func (c *Container) Top() ([]int, error) {
 // UpdateOptions of [Container.Update].
 type UpdateOptions struct {
 	docker.Resources
+	Hugepages     map[string]uint64 // page size → limit in bytes
 	RestartPolicy docker.RestartPolicy
 }
 
@@ -129,15 +131,20 @@ func (c *Container) Update(o UpdateOptions) error {
 	if err := limits.Check(&merged); err != nil {
 		return err
 	}
-	if err := docker.ValidateRestartPolicy(o.RestartPolicy); err != nil {
-		return errs.New(errs.Invalid, "", err)
-	}
 	if o.RestartPolicy.Name != "" && c.HostConfig.AutoRemove && !o.RestartPolicy.IsNone() {
 		return errs.Text(errs.Invalid, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 	}
-	if c.Running() {
-		change := limits.Spec(&merged)
-		request := monitor.Request{Op: "update", Resources: change}
+	rules, err := limits.DeviceRules(o.DeviceCgroupRules)
+	if err != nil {
+		return err
+	}
+	running := c.Running()
+	if running {
+		if err := c.limitProcesses(o.Ulimits); err != nil {
+			return err
+		}
+		request := monitor.Request{Op: "update", Resources: limits.Spec(&merged)}
+		request.Resources.HugepageLimits, request.Resources.Devices = limits.Hugepages(o.Hugepages), rules
 		if o.RestartPolicy.Name != "" {
 			request.Restart = &monitor.Restart{Policy: string(o.RestartPolicy.Name), Retries: o.RestartPolicy.MaximumRetryCount}
 		}
@@ -146,8 +153,30 @@ func (c *Container) Update(o UpdateOptions) error {
 		}
 	}
 	c.HostConfig.Resources = merged
+	if c.Hugepages = maps.Clone(c.Hugepages); c.Hugepages == nil {
+		c.Hugepages = map[string]uint64{}
+	}
+	maps.Copy(c.Hugepages, o.Hugepages)
 	if o.RestartPolicy.Name != "" {
 		c.HostConfig.RestartPolicy = o.RestartPolicy
 	}
+	if running && len(o.Ulimits) > 0 {
+		if err := c.replan(); err != nil {
+			return err
+		}
+	}
 	return c.told("update", c.save())
+}
+
+// limitProcesses sets limits of all processes of the running container.
+func (c *Container) limitProcesses(list []*docker.Ulimit) error {
+	heart, err := c.heart()
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	pids, err := heart.Group().Pids()
+	if err != nil {
+		return err
+	}
+	return container.SetLimits(pids, limits.Ulimits(list))
 }

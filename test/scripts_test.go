@@ -50,6 +50,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RUNTIME", filepath.Join(bin, "berth-runtime"))
 			env.Setenv("DEBIAN_TAR", debianTar())
 			env.Setenv("HOME", env.WorkDir)
+			if rounds := os.Getenv("BERTH_TEST_ROUNDS"); rounds != "" { // more than usual
+				env.Setenv("BERTH_TEST_ROUNDS", rounds)
+			}
 			env.Values["traces"] = traces()
 			env.Defer(func() {
 				cmd := exec.Command("sh", "-c", "berth ps -aq | xargs -r berth rm -f; test ! -d $BERTH_STATE/images || berth image unmount -a")

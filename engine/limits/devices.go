@@ -12,6 +12,18 @@ import (
 	"github.com/berth-containers/berth/internal/errs"
 )
 
+// DeviceRules reads a list of them.
+func DeviceRules(rules []string) (out []specs.LinuxDeviceCgroup, err error) {
+	for _, rule := range rules {
+		d, err := ParseDeviceRule(rule)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
 // ParseDeviceRule reads a rule as version 1 writes it: "c 42:* rmw".
 func ParseDeviceRule(rule string) (d specs.LinuxDeviceCgroup, err error) {
 	bad := errs.Text(errs.Invalid, fmt.Sprintf("invalid device cgroup rule format: '%s'", rule))

@@ -5,6 +5,7 @@ package limits
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"reflect"
@@ -96,6 +97,10 @@ func Merge(have docker.Resources, r *docker.Resources) docker.Resources {
 			*d.to = append(slices.DeleteFunc(slices.Clone(*d.to), func(h *blkiodev.ThrottleDevice) bool { return h.Path == t.Path }), t)
 		}
 	}
+	for _, u := range r.Ulimits {
+		have.Ulimits = append(slices.DeleteFunc(slices.Clone(have.Ulimits), func(h *docker.Ulimit) bool { return h.Name == u.Name }), u)
+	}
+	have.DeviceCgroupRules = slices.Concat(have.DeviceCgroupRules, r.DeviceCgroupRules)
 	for _, w := range r.BlkioWeightDevice {
 		have.BlkioWeightDevice = append(slices.DeleteFunc(slices.Clone(have.BlkioWeightDevice), func(h *blkiodev.WeightDevice) bool { return h.Path == w.Path }), w)
 	}
@@ -105,12 +110,15 @@ func Merge(have docker.Resources, r *docker.Resources) docker.Resources {
 // Notes tells which limits mean nothing on this host, where others have them: version 2 of control groups has no swappiness
 // of a group, does not let anybody out of the end by lack of memory, and has no real-time shares.
 func Notes(r *docker.Resources) (out []string) {
+	if r.OomKillDisable != nil && *r.OomKillDisable && r.Memory <= 0 {
+		out = append(out, "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources")
+	}
 	if r.MemorySwappiness == nil && r.OomKillDisable == nil && r.CPURealtimePeriod == 0 && r.CPURealtimeRuntime == 0 {
-		return nil
+		return out
 	}
 	mode, err := cgroup.Detect()
 	if err != nil || mode != cgroup.V2 {
-		return nil
+		return out
 	}
 	if r.MemorySwappiness != nil && *r.MemorySwappiness >= 0 {
 		out = append(out, "control groups of version 2 have no swappiness: --memory-swappiness discarded")
@@ -141,6 +149,10 @@ func checkDevices(r *docker.Resources) error {
 		paths = append(paths, w.Path)
 	}
 	for _, path := range paths {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
+			return errs.Text(errs.Invalid, "limit block I/O of "+path+": it is not a block device")
+		}
 		if _, ok := deviceNumber(path); !ok {
 			return errs.Text(errs.Invalid, "limit block I/O of "+path+": there is no such device")
 		}
@@ -212,6 +224,23 @@ func Spec(r *docker.Resources) *specs.LinuxResources {
 	}
 	if limit != 0 {
 		out.Pids = &specs.LinuxPids{Limit: &limit}
+	}
+	return out
+}
+
+// Hugepages translates limits of huge pages, in bytes for each size.
+func Hugepages(sizes map[string]uint64) (out []specs.LinuxHugepageLimit) {
+	for _, size := range slices.Sorted(maps.Keys(sizes)) {
+		out = append(out, specs.LinuxHugepageLimit{Pagesize: size, Limit: sizes[size]})
+	}
+	return out
+}
+
+// Ulimits translates limits of processes.
+func Ulimits(list []*docker.Ulimit) []specs.POSIXRlimit {
+	out := []specs.POSIXRlimit{}
+	for _, u := range list {
+		out = append(out, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	return out
 }

@@ -204,7 +204,12 @@ func (g *Group) write(s setting, why string) error {
 		return errs.New(errs.Unsupported, "set "+s.file+" to "+s.value, fmt.Errorf("this host does not have the controller %s", s.controller))
 	}
 	file := dir + "/" + s.file
-	err := trace.Step("write", why, "file", file, "value", s.value).Do(func() error { return writeFile(file, s.value) })
+	err := trace.Step("write", why, "file", file, "value", s.value).Do(func() error {
+		if s.file == realTime {
+			return writeRealTime(dir, s.value)
+		}
+		return writeFile(file, s.value)
+	})
 	return refused(s, file, err)
 }
 
@@ -242,12 +247,18 @@ func refused(s setting, file string, err error) error {
 		why = "the group has no CPU or memory node then"
 	case isErrno(err, unix.EACCES) && s.controller == "cpuset":
 		why = "the group above does not have all of them"
+	case isErrno(err, unix.ENODEV):
+		why = "it is not a disk, or a part of one"
+	case isErrno(err, unix.EOPNOTSUPP) && strings.Contains(s.file, "weight"):
+		kind, why = errs.Unsupported, "the disk's scheduler has no weights; bfq has: /sys/block/DISK/queue/scheduler"
+	case isErrno(err, unix.EINVAL) && s.file == realTime:
+		why = "the group above has not so much real time left: " + path.Dir(path.Dir(file)) + "/" + realTime
 	case isErrno(err, unix.ERANGE), isErrno(err, unix.EINVAL):
 		why = "the kernel refuses the value"
 	case isErrno(err, unix.EACCES), isErrno(err, unix.EPERM), isErrno(err, unix.EROFS):
 		kind, why = errs.Permission, "the file cannot be written"
 	default:
-		return errs.Wrap(op, err)
+		return errs.Wrap(op, unwrapErrno(err))
 	}
 	return errs.New(kind, op, fmt.Errorf("%s (%w)", why, unwrapErrno(err)))
 }

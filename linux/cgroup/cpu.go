@@ -3,7 +3,12 @@
 package cgroup
 
 import (
+	"os"
+	"path"
 	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -22,7 +27,7 @@ func cpuV1(r *specs.LinuxResources) ([]setting, error) {
 		add("cpu.rt_period_us", strconv.FormatUint(*c.RealtimePeriod, 10))
 	}
 	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
-		add("cpu.rt_runtime_us", strconv.FormatInt(*c.RealtimeRuntime, 10))
+		add(realTime, strconv.FormatInt(*c.RealtimeRuntime, 10))
 	}
 	if c.Period != nil && *c.Period != 0 {
 		add("cpu.cfs_period_us", strconv.FormatUint(*c.Period, 10))
@@ -37,6 +42,32 @@ func cpuV1(r *specs.LinuxResources) ([]setting, error) {
 		add("cpu.idle", strconv.FormatInt(*c.Idle, 10))
 	}
 	return out, nil
+}
+
+// realTime is how long in each period a group's real-time tasks may run, in microseconds; version 1 only.
+const realTime = "cpu.rt_runtime_us"
+
+// writeRealTime gives a group real time. It is a part of what the group above has, which is nothing at first: the groups up to
+// the hierarchy's root get as much more (Documentation/scheduler/sched-rt-group.rst).
+func writeRealTime(dir, value string) error {
+	err := writeFile(dir+"/"+realTime, value)
+	above := path.Dir(dir)
+	if !isErrno(err, unix.EINVAL) || !exists(path.Dir(above)+"/"+realTime) {
+		return err
+	}
+	want, _ := strconv.Atoi(value)
+	more, period := want-number(dir+"/"+realTime), number(dir+"/cpu.rt_period_us")
+	if period <= 0 || writeRealTime(above, strconv.Itoa(number(above+"/"+realTime)+more*number(above+"/cpu.rt_period_us")/period)) != nil {
+		return err
+	}
+	return writeFile(dir+"/"+realTime, value)
+}
+
+// number reads a file that has one; 0 when it has none.
+func number(file string) int {
+	b, _ := os.ReadFile(file)
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
 }
 
 func cpuV2(r *specs.LinuxResources) ([]setting, error) {
