@@ -145,7 +145,7 @@ func (a *app) create(e *engine.Engine, f *runFlags, cfg *engine.Config) (*engine
 func (a *app) createFrom(e *engine.Engine, f *runFlags, cfg *engine.Config) (*engine.Container, error) {
 	if f.pull != "always" {
 		c, err := e.Create(*cfg)
-		if f.pull == "never" || !errs.Is(err, errs.NotFound) || e.HasImage(cfg.Image) {
+		if f.pull == "never" || !errs.Is(err, errs.NotFound) || e.HasImage(cfg.Image, cfg.Platform) {
 			return c, err
 		}
 		if !f.quiet {

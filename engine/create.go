@@ -57,6 +57,9 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 	c := &Container{e: e, record: record{Config: cfg, Created: time.Now().UTC(), ImageID: img.ID}}
 	c.UserAsked = c.User != ""
 	c.inherit(&img.Config)
+	if err := c.checkPlatform(img); err != nil {
+		return nil, err
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -120,10 +123,31 @@ func (e *Engine) resolve(name string) (*image.Image, error) {
 	return e.images.Resolve(name)
 }
 
-// HasImage reports whether an image is here.
-func (e *Engine) HasImage(name string) bool {
-	_, err := e.images.Resolve(name)
-	return err == nil
+// HasImage reports whether an image is here, for a platform if that is not "".
+func (e *Engine) HasImage(name, platform string) bool {
+	img, err := e.images.Resolve(name)
+	if err != nil || platform == "" {
+		return err == nil
+	}
+	p, err := image.ParsePlatform(platform)
+	return err != nil || img.Fits(p)
+}
+
+// checkPlatform refuses an image for another platform than was asked for, and says it of one that is not for this host.
+func (c *Container) checkPlatform(img *image.Image) error {
+	if c.Platform == "" {
+		if !img.Fits(image.Host()) {
+			host := image.Host()
+			c.Notes = append(c.Notes, fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s/%s) and no specific platform was requested",
+				img.Platform(), host.OS, host.Architecture))
+		}
+		return nil
+	}
+	p, err := image.ParsePlatform(c.Platform)
+	if err == nil && !img.Fits(p) {
+		err = errs.Text(errs.NotFound, fmt.Sprintf("image with reference %s was found but its platform (%s) does not match the specified platform (%s)", c.Image, img.Platform(), c.Platform))
+	}
+	return err
 }
 
 // defaultHostname is the short id; in the host's network it is the host's name, as programs there expect.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/image/registry"
 	"github.com/berth-containers/berth/internal/errs"
@@ -150,8 +151,12 @@ func (e *Engine) Push(ctx context.Context, name string, o TransferOptions) (*Pus
 		if err != nil {
 			return nil, err
 		}
-		if have := img.Config.OS + "/" + img.Config.Architecture; !strings.HasPrefix(o.Platform+"/", have+"/") {
-			return nil, errs.Text(errs.NotFound, "image "+name+" is for "+have+", not for "+o.Platform)
+		p, err := image.ParsePlatform(o.Platform)
+		if err != nil {
+			return nil, err
+		}
+		if !img.Fits(p) {
+			return nil, errs.Text(errs.NotFound, "image "+name+" is for "+img.Platform()+", not for "+o.Platform)
 		}
 	}
 	p, err := registry.Push(ctx, e.images, name, o)

@@ -214,7 +214,7 @@ func (l *loader) manifest(d v1.Descriptor, depth int) (*Image, error) {
 	if depth > 3 {
 		return nil, errs.New(errs.Invalid, "load images", errors.New("indexes within indexes without an end"))
 	}
-	if d.Platform != nil && !fits(d.Platform) {
+	if d.Platform != nil && !fits(d.Platform, Host()) {
 		return nil, nil
 	}
 	b, err := l.small(d.Digest)

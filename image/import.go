@@ -11,8 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -41,16 +39,16 @@ type ImportOptions struct {
 // Import makes an image of a root file system: a tar archive, compressed or not.
 func (s *Store) Import(r io.Reader, o ImportOptions) (*Image, error) {
 	cfg := dockerspec.DockerOCIImage{}
-	cfg.Platform = v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	cfg.Platform = Host()
 	if o.Platform != "" {
-		parts := strings.Split(o.Platform, "/")
-		if len(parts) < 2 || len(parts) > 3 || parts[0] != "linux" || parts[1] == "" {
-			return nil, errs.Text(errs.Invalid, fmt.Sprintf("invalid platform %q: want linux/ARCH[/VARIANT]", o.Platform))
+		p, err := ParsePlatform(o.Platform)
+		if err == nil && p.OS != "linux" {
+			err = errs.Text(errs.Invalid, fmt.Sprintf("invalid platform %q: want linux/ARCH[/VARIANT]", o.Platform))
 		}
-		cfg.Platform = v1.Platform{OS: parts[0], Architecture: parts[1]}
-		if len(parts) == 3 {
-			cfg.Platform.Variant = parts[2]
+		if err != nil {
+			return nil, err
 		}
+		cfg.Platform = p
 	}
 	if o.Change != nil {
 		if err := o.Change(&cfg); err != nil {

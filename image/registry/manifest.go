@@ -174,12 +174,3 @@ func variant(p v1.Platform) string {
 	}
 	return p.Variant
 }
-
-// parsePlatform reads os/arch[/variant].
-func parsePlatform(text string) (v1.Platform, error) {
-	parts := strings.Split(text, "/")
-	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
-		return v1.Platform{}, errs.Text(errs.Invalid, fmt.Sprintf("invalid platform %q: want OS/ARCH[/VARIANT]", text))
-	}
-	return v1.Platform{OS: parts[0], Architecture: parts[1], Variant: strings.Join(parts[2:], "")}, nil
-}

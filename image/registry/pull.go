@@ -5,7 +5,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -67,9 +66,9 @@ func Pull(ctx context.Context, s *image.Store, what string, o Options) (img *ima
 	if o.check, err = signature.For(r, o.VerifyKey); err != nil {
 		return nil, "", err
 	}
-	platform := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	platform := image.Host()
 	if o.Platform != "" {
-		if platform, err = parsePlatform(o.Platform); err != nil {
+		if platform, err = image.ParsePlatform(o.Platform); err != nil {
 			return nil, "", err
 		}
 	}
