@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/caps"
+	"github.com/berth-containers/berth/linux/lsm"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -90,6 +91,11 @@ func TestSpec(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if profile := s.Process.ApparmorProfile; lsm.AppArmor() == (profile == "") {
+				t.Errorf("AppArmor's profile is %q", profile)
+			}
+			// That depends on the host.
+			s.Process.ApparmorProfile, s.Process.SelinuxLabel, s.Linux.MountLabel = "", "", ""
 			golden(t, name, s, c)
 		})
 	}
