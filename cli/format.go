@@ -28,7 +28,16 @@ type table struct {
 	heads   map[string]string // of fields that are in no column
 }
 
-func (t *table) print(w io.Writer, format string, rows []any) error {
+func (t *table) print(out io.Writer, format string, rows []any) error {
+	w := bufio.NewWriter(out)
+	if err := t.write(w, format, rows); err != nil {
+		_ = w.Flush()
+		return err
+	}
+	return w.Flush()
+}
+
+func (t *table) write(w io.Writer, format string, rows []any) error {
 	switch {
 	case format == "json":
 		for _, row := range rows {

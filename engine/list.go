@@ -32,9 +32,16 @@ func (e *Engine) List(o ListOptions) ([]docker.Summary, error) {
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
+	states := make([]*docker.State, len(all))
+	if o.Limit <= 0 {
+		spread(len(all), func(i int) { states[i] = all[i].state() })
+	}
 	var out []docker.Summary
-	for _, c := range all {
-		state := c.state()
+	for i, c := range all {
+		state := states[i]
+		if state == nil {
+			state = c.state()
+		}
 		running := state.Running || state.Restarting
 		if !running && !o.All && o.Limit == 0 && len(o.Filters["status"]) == 0 {
 			continue
