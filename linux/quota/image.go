@@ -4,6 +4,7 @@ package quota
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -66,28 +67,52 @@ func Size(text string) (int64, error) {
 	return n, nil
 }
 
-// MakeImage makes a file with an empty file system of a size in bytes. Until it is written to it takes hardly any disk.
+// MakeImage makes a file with an empty file system that takes so many bytes of files, and hardly more. Until it is written to
+// it takes hardly any disk.
 func MakeImage(file string, size int64) error {
 	return trace.Step("mkfs.ext4", "the folder's file system has no project quotas: it gets one of its own, in a file", "file", file, "bytes", size).Do(func() error {
 		f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-		if err == nil {
-			err = errors.Join(f.Truncate(size), f.Close())
-		}
 		if err != nil {
 			return errs.Wrap("make "+file, err)
 		}
-		// No journal: what a container writes is not worth more than on its host's. No reserve: all of it is the container's.
-		out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=0,root_owner=0:0", file).CombinedOutput()
-		if err == nil {
-			return nil
+		defer f.Close()
+		for whole, room := size, int64(0); room < size; whole += (size - room) * 51 / 50 { // the file system needs some for itself
+			if room, err = format(f, (whole+slack)&^4095); err != nil {
+				_ = os.Remove(file)
+				return err
+			}
 		}
-		_ = os.Remove(file)
-		if errors.Is(err, exec.ErrNotFound) {
-			return errs.New(errs.Unsupported, "limit the size of a folder", fmt.Errorf("its file system has no project quotas, and %w", err)).
-				WithHint("install e2fsprogs, or give the file system project quotas: mount -o prjquota")
-		}
-		return errs.New(errs.Internal, "make file system in "+file, fmt.Errorf("%w: %s", err, bytes.TrimSpace(out)))
+		return nil
 	})
+}
+
+// slack is room for the folders of a write layer.
+const slack = 16 << 10
+
+// format makes a file system that fills a file of so many bytes, and tells how many of them can have files.
+func format(f *os.File, whole int64) (room int64, err error) {
+	if err := f.Truncate(whole); err != nil {
+		return 0, errs.Wrap("make "+f.Name(), err)
+	}
+	// No journal: what a container writes is not worth more than on its host's. No reserve: all of it is the container's.
+	out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=0,root_owner=0:0", f.Name()).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		return 0, errs.New(errs.Unsupported, "limit the size of a folder", fmt.Errorf("its file system has no project quotas, and %w", err)).
+			WithHint("install e2fsprogs, or give the file system project quotas: mount -o prjquota")
+	}
+	if err != nil {
+		return 0, errs.New(errs.Internal, "make file system in "+f.Name(), fmt.Errorf("%w: %s", err, bytes.TrimSpace(out)))
+	}
+	super := make([]byte, 1024) // Documentation/filesystems/ext4/super.rst
+	if _, err := f.ReadAt(super, 1024); err != nil {
+		return 0, errs.Wrap("make "+f.Name(), err)
+	}
+	number := func(low, high int) int64 {
+		return int64(binary.LittleEndian.Uint32(super[high:]))<<32 | int64(binary.LittleEndian.Uint32(super[low:]))
+	}
+	blocks, free := number(0x4, 0x150), number(0xc, 0x158)
+	free -= min(blocks/50, 4096) // the kernel keeps these for what it cannot foresee (ext4_calculate_resv_clusters)
+	return free<<(10+super[0x18]) - slack, nil
 }
 
 // MountImage mounts a file's file system on a folder. The loop device goes with the mount.
