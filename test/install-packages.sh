@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need from Debian's packages; quick when all of it is there.
 set -euo pipefail
-packages=(apparmor busybox-static crun docker-registry e2fsprogs iproute2 mmdebstrap nftables podman python3 skopeo systemd umoci util-linux)
+packages=(apparmor busybox-static containerd crun docker-registry e2fsprogs iproute2 mmdebstrap nftables podman python3 skopeo systemd umoci util-linux)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
