@@ -70,7 +70,7 @@ func (p *initProcess) begin() (err error) {
 // run reads as the list of what makes a container.
 func (p *initProcess) run() error {
 	steps := []func() error{
-		p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore, p.setSchedule, p.resetAffinity,
+		p.awaitDevices, p.joinKeyring, p.setTimeOffsets, p.setLoopback, p.setHostname, p.setSysctls, p.setOOMScore, p.setSchedule, p.resetAffinity,
 		p.makeRootfs, p.parentHooks, p.enterRootfs,
 		p.useTerminal, p.Process.setLimits, p.setLabels, p.setNoNewPrivileges, p.closeFiles, p.Process.tryCwd, p.Process.setHome,
 		p.loadSeccompEarly, p.Process.dropPrivileges, p.Process.enterCwd,
@@ -118,6 +118,13 @@ func (p *initProcess) joinKeyring() error {
 		return nil // a kernel without keys, or an outer filter that denies them: nothing is shared
 	}
 	return errs.Wrap("join a new session keyring", err)
+}
+
+func (p *initProcess) awaitDevices() error {
+	if len(p.NetDevices) == 0 {
+		return nil
+	}
+	return p.talk.await()
 }
 
 // setLoopback brings up the one link that a new network namespace has (netdevice(7)).

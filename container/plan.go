@@ -37,6 +37,8 @@ type Plan struct {
 
 	CgroupsPath string                `json:"cgroupsPath,omitempty"`
 	Resources   *specs.LinuxResources `json:"resources,omitempty"`
+
+	NetDevices map[string]string `json:"netDevices,omitempty"` // a device of the host → its name in the container
 }
 
 // Root is the container's root file system.

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/berth-containers/berth/linux/lsm"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/linux/netdev"
 	"github.com/berth-containers/berth/linux/seccomp"
 	"github.com/berth-containers/berth/linux/spawn"
 )
@@ -55,7 +57,7 @@ func NewPlan(spec *specs.Spec, bundle string) (*Plan, error) {
 	if linux.IntelRdt != nil {
 		return nil, unsupported("intelRdt: this runtime has no resctrl groups")
 	}
-	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts, bundle), p.paths(), p.devices(linux), p.sysctls(), lsm.CheckLabel(p.MountLabel), p.filter(linux.Seccomp), p.policies(linux), p.hooks()} {
+	for _, err := range []error{p.namespaces(linux), p.mounts(spec.Mounts, bundle), p.paths(), p.devices(linux), p.sysctls(), lsm.CheckLabel(p.MountLabel), p.filter(linux.Seccomp), p.policies(linux), p.hooks(), p.netDevices(linux.NetDevices)} {
 		if err != nil {
 			return nil, err
 		}
@@ -144,13 +146,14 @@ func (p *Plan) givenUser() error {
 	return nil
 }
 
+// sameMaps reports whether the ranges are the same; the kernel may order them.
 func sameMaps(a, b []namespace.IDMap) bool {
-	in := func(list []namespace.IDMap) []namespace.IDMap {
-		list = slices.Clone(list)
-		sort.Slice(list, func(i, j int) bool { return list[i].Container < list[j].Container })
-		return list
+	for _, m := range a {
+		if !slices.Contains(b, m) {
+			return false
+		}
 	}
-	return slices.Equal(in(a), in(b))
+	return len(a) == len(b)
 }
 
 func (p *Plan) timeOffsets(offsets map[string]specs.LinuxTimeOffset) error {
@@ -237,6 +240,35 @@ func once(in []string) (out []string) {
 		}
 	}
 	return out
+}
+
+// netDevices are devices of the host's that the container gets (config-linux.md, "Network Devices").
+func (p *Plan) netDevices(devices map[string]specs.LinuxNetDevice) error {
+	if len(devices) == 0 {
+		return nil
+	}
+	if !p.has("network") {
+		return invalid("netDevices need a network namespace")
+	}
+	p.NetDevices = map[string]string{}
+	taken := map[string]string{}
+	for _, name := range sortedKeys(devices) {
+		to := cmp.Or(devices[name].Name, name)
+		if err := netdev.CheckName(name, false); err != nil {
+			return err
+		}
+		if err := netdev.CheckName(to, true); err != nil {
+			return err
+		}
+		if other := taken[to]; other != "" && !strings.Contains(to, "%d") {
+			return invalid("network devices %s and %s have the same name %s in the container", other, name, to)
+		}
+		if err := netdev.Exists(name); err != nil {
+			return err
+		}
+		p.NetDevices[name], taken[to] = to, name
+	}
+	return nil
 }
 
 func (p *Plan) paths() error {
@@ -431,12 +463,15 @@ func NewProcess(in *specs.Process) (*Process, error) {
 		return nil, err
 	}
 	if a := in.ExecCPUAffinity; a != nil {
-		list := a.Final
-		if list == "" {
-			list = a.Initial
+		initial, err := bitmask(a.Initial)
+		if err == nil {
+			p.Affinity, err = bitmask(a.Final)
 		}
-		if p.Affinity, err = bitmask(list); err != nil {
+		if err != nil {
 			return nil, err
+		}
+		if p.Affinity == nil { // we have nothing to do before the last word
+			p.Affinity = initial
 		}
 	}
 	return p, p.limits(in.Rlimits)

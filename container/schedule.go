@@ -24,6 +24,17 @@ type MemoryPolicy struct {
 	Nodes []uint64 `json:"nodes,omitempty"` // mask, 64 nodes each
 }
 
+// memoryModes are set_mempolicy(2)'s in the order of their numbers, memoryFlags in that of their bits.
+var (
+	memoryModes = [...]string{"MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"}
+	memoryFlags = [...]string{"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"}
+)
+
+const firstMemoryFlag = 13
+
+// MemoryPolicies lists the modes and flags of memory policies, for the features of a runtime.
+func MemoryPolicies() (modes, flags []string) { return memoryModes[:], memoryFlags[:] }
+
 // newScheduler reads process.scheduler (config.md, sched_setattr(2)).
 func newScheduler(in *specs.Scheduler) (*unix.SchedAttr, error) {
 	if in == nil {
@@ -87,17 +98,17 @@ func (p *Plan) policies(linux *specs.Linux) error {
 	if in == nil {
 		return nil
 	}
-	mode, ok := map[specs.MemoryPolicyModeType]uint64{specs.MpolDefault: 0, specs.MpolPreferred: 1, specs.MpolBind: 2, specs.MpolInterleave: 3, specs.MpolLocal: 4,
-		specs.MpolPreferredMany: 5, specs.MpolWeightedInterleave: 6}[in.Mode]
-	if !ok {
+	number := slices.Index(memoryModes[:], string(in.Mode))
+	if number < 0 {
 		return invalid("invalid memory policy mode %q", in.Mode)
 	}
+	mode := uint64(number)
 	for _, f := range in.Flags {
-		bit, ok := map[specs.MemoryPolicyFlagType]uint64{"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}[f]
-		if !ok {
+		bit := slices.Index(memoryFlags[:], string(f))
+		if bit < 0 {
 			return invalid("invalid memory policy flag %q", f)
 		}
-		mode |= bit
+		mode |= 1 << (firstMemoryFlag + bit)
 	}
 	mask, err := bitmask(in.Nodes)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 	"github.com/berth-containers/berth/linux/mount"
 	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/linux/netdev"
 	"github.com/berth-containers/berth/linux/tty"
 )
 
@@ -111,6 +112,9 @@ func Create(o CreateOptions) (_ *Container, err error) {
 			return nil, err
 		}
 	}
+	if err := c.moveDevices(); err != nil {
+		return nil, err
+	}
 	if err := c.prepare(&o); err != nil {
 		return nil, err
 	}
@@ -196,6 +200,25 @@ func (p *Plan) lowPidsLimit() (limit int64, low bool) {
 	}
 	limit = *p.Resources.Pids.Limit
 	return limit, limit >= 0 && limit < roomForInit
+}
+
+// moveDevices moves devices of the host to init, which waits for them: kernel parameters may be theirs.
+func (c *Container) moveDevices() error {
+	if len(c.Made.NetDevices) == 0 {
+		return nil
+	}
+	kind, _ := namespace.ByName("network")
+	ns, err := namespace.Open(c.Init, kind)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	for _, name := range sortedKeys(c.Made.NetDevices) {
+		if err := netdev.Move(name, c.Made.NetDevices[name], ns); err != nil {
+			return err
+		}
+	}
+	return c.talk.proceed()
 }
 
 // prepare talks with init until it is ready.

@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
+	"github.com/berth-containers/berth/container"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/version"
 	"github.com/berth-containers/berth/linux/caps"
@@ -86,6 +87,7 @@ func (p *program) features(c *call) error {
 		return err
 	}
 	yes, no := true, false
+	modes, flags := container.MemoryPolicies()
 	var kinds []string
 	for _, k := range namespace.Kinds {
 		if k.Supported() {
@@ -98,11 +100,13 @@ func (p *program) features(c *call) error {
 		MountOptions: mount.Words(),
 		Linux: &features.Linux{
 			Namespaces: kinds, Capabilities: caps.Known(),
-			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &no},
+			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes},
 			Seccomp:         &features.Seccomp{Enabled: &yes, Actions: seccomp.Actions(), Operators: seccomp.Operators(), Archs: seccomp.Arches(), KnownFlags: seccomp.Flags(), SupportedFlags: seccomp.Flags()},
 			Apparmor:        &features.Apparmor{Enabled: &yes}, // what the runtime can do, not this host
 			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
+			MemoryPolicy:    &features.MemoryPolicy{Modes: modes, Flags: flags},
+			NetDevices:      &features.NetDevices{Enabled: &yes},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 		},
 		Annotations: map[string]string{"io.github.berth-containers.berth-runtime.version": version.String()},
