@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/internal/errs"
+	"github.com/berth-containers/berth/internal/listing"
 )
 
 // segment is an open file of a log. One that is compressed is read from a copy that has no name.
@@ -77,7 +78,7 @@ func openOnce(base string, since time.Time, whole bool) (out []*segment, moved b
 
 // rotated are the indices of the files that were rotated away, the oldest, which is the highest, first.
 func rotated(base string) (out []int, err error) {
-	entries, err := os.ReadDir(filepath.Dir(base))
+	entries, err := listing.Folder(filepath.Dir(base))
 	if err != nil {
 		return nil, errs.Wrap("find logs", err)
 	}

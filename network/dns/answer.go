@@ -4,10 +4,11 @@ package dns
 
 import (
 	"net/netip"
-	"os"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/berth-containers/berth/internal/listing"
 )
 
 // ttl is short, in seconds: containers come and go.
@@ -60,7 +61,7 @@ func (z *Zone) networks() []string {
 		return z.Networks
 	}
 	out := append([]string(nil), z.Networks...)
-	es, _ := os.ReadDir(z.Places)
+	es, _ := listing.Folder(z.Places)
 	for _, e := range es {
 		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
 			out = append(out, id)
