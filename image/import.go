@@ -168,7 +168,8 @@ func unpack(r io.Reader, tree string) (*Layer, error) {
 	}
 	defer plain.Close()
 	sum := sha256.New()
-	all := io.TeeReader(plain, sum)
+	all := layer.NewAhead(io.TeeReader(plain, sum))
+	defer all.Close()
 	l := &Layer{Type: mediaType(compression)}
 	if l.Size, err = layer.Apply(all, tree, layer.Limits{}); err != nil {
 		return nil, err
