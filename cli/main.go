@@ -49,7 +49,7 @@ func commands() []entry {
 		{"images", newImages}, {"import", newImport}, {"explain", newExplain}, {"why", newWhy}, {"container why", newWhy}, {"snap", newSnap}, {"snap ls", newSnapList}, {"snap rm", newSnapRemove}, {"branch", newBranch}, {"undo", newUndo},
 		{"boot", newBoot}, {"boot install", newBootInstall}, {"boot uninstall", newBootUninstall}, {"boot status", newBootStatus}, {"boot stop", newBootStop},
 		{"anatomy", newAnatomy}, {"container anatomy", newAnatomy}, {"tag", newTag}, {"rmi", newRemoveImage}, {"history", newHistory},
-		{"outdated", newOutdated}, {"pull", newPull}, {"push", newPush}, {"login", newLogin}, {"logout", newLogout}, {"image pull", newPull}, {"image push", newPush},
+		{"outdated", newOutdated}, {"pull", newPull}, {"push", newPush}, {"login", askRegistry(registries.Login)}, {"logout", askRegistry(registries.Logout)}, {"image pull", newPull}, {"image push", newPush},
 		{"search", askRegistry(registries.Search)}, {"manifest create", askRegistry(registries.Create)}, {"manifest annotate", askRegistry(registries.Annotate)},
 		{"manifest inspect", askRegistry(registries.Inspect)}, {"manifest push", askRegistry(registries.Push)}, {"manifest rm", askRegistry(registries.Remove)},
 		{"save", newSave}, {"load", newLoad}, {"export", newExport}, {"commit", newCommit}, {"diff", newDiff}, {"cp", newCopy},
@@ -85,7 +85,7 @@ func lookInto(build func(*layers.Call) *cobra.Command) func(*app) *cobra.Command
 // askRegistry builds a command that speaks to registries.
 func askRegistry(build func(*registries.Call) *cobra.Command) func(*app) *cobra.Command {
 	return func(a *app) *cobra.Command {
-		return build(&registries.Call{Open: a.open, Out: a.out, Args: rangeArgs, Each: a.each, Where: parseFilters, Table: a.printRows})
+		return build(&registries.Call{Open: a.open, In: a.in, Out: a.out, Err: a.err, Args: rangeArgs, Each: a.each, Where: parseFilters, Table: a.printRows})
 	}
 }
 

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -16,7 +15,6 @@ import (
 	"github.com/berth-containers/berth/cli/progress"
 	"github.com/berth-containers/berth/cli/space"
 	"github.com/berth-containers/berth/engine"
-	"github.com/berth-containers/berth/internal/errs"
 )
 
 // interruptible ends what is under way when the user wants it.
@@ -150,63 +148,4 @@ func newOutdated(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'")
 	return cmd
-}
-
-func newLogin(a *app) *cobra.Command {
-	user, password, fromStdin := "", "", false
-	cmd := &cobra.Command{
-		Use: "login [OPTIONS] [SERVER]", Short: "Authenticate to a registry",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return invalid("%q accepts at most 1 argument", cmd.CommandPath())
-			}
-			if fromStdin {
-				b, err := io.ReadAll(io.LimitReader(a.in, 64<<10))
-				if err != nil {
-					return errs.Wrap("read password", err)
-				}
-				password = strings.TrimRight(string(b), "\r\n")
-			}
-			if user == "" || password == "" {
-				return errs.New(errs.Invalid, "login", errors.New("cannot perform an interactive login from a non TTY device")).
-					WithHint("berth login -u NAME --password-stdin SERVER < FILE")
-			}
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			ctx, stop := interruptible(cmd)
-			defer stop()
-			if err := e.Login(ctx, strings.Join(args, ""), user, password); err != nil {
-				return err
-			}
-			fmt.Fprintln(a.out, "Login Succeeded")
-			return nil
-		},
-	}
-	cmd.Flags().StringVarP(&user, "username", "u", "", "Username")
-	cmd.Flags().StringVarP(&password, "password", "p", "", "Password or Personal Access Token (PAT)")
-	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "Take the Password or Personal Access Token (PAT) from stdin")
-	return cmd
-}
-
-func newLogout(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "logout [SERVER]", Short: "Log out from a registry",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			host := strings.Join(args, "")
-			if err := e.Logout(host); err != nil {
-				return err
-			}
-			if host == "" {
-				host = "docker.io"
-			}
-			fmt.Fprintln(a.out, "Removing login credentials for "+host)
-			return nil
-		},
-	}
 }

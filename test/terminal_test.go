@@ -4,6 +4,8 @@ package test
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -189,5 +191,40 @@ func TestSignalsAreProxied(t *testing.T) {
 	_ = cmd.Wait()
 	if string(buf[:n]) != "caught\n" || cmd.ProcessState.ExitCode() != 9 {
 		t.Errorf("%q, exit status %d", buf[:n], cmd.ProcessState.ExitCode())
+	}
+}
+
+// login asks for what is not given, shows no password, and leaves the terminal as it was.
+func TestLoginAsks(t *testing.T) {
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, password, _ := r.BasicAuth(); name != "anna" || password != "open sesame" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer registry.Close()
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	u := sit(t, dir, "login", strings.TrimPrefix(registry.URL, "http://"))
+	u.sees("Username: ")
+	u.types("anna\r")
+	u.sees("Password: ")
+	u.types("open sesame\r")
+	u.sees("Login Succeeded")
+	if err := u.cmd.Wait(); err != nil || strings.Contains(u.text(), "sesame") {
+		t.Errorf("%v; on the screen:\n%s", err, u.text())
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".docker/config.json")); err != nil {
+		t.Error(err)
+	}
+	u = sit(t, dir, "login", "-u", "anna", strings.TrimPrefix(registry.URL, "http://"))
+	u.sees("Password: ")
+	u.types("\x03")
+	u.sees("berth: login: ")
+	if err := u.cmd.Wait(); err == nil {
+		t.Error("an interrupted login succeeds")
+	}
+	if state, err := unix.IoctlGetTermios(int(u.screen.Fd()), unix.TCGETS); err != nil || state.Lflag&unix.ECHO == 0 {
+		t.Errorf("the terminal shows nothing any more: %v", err)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package registries has the commands that ask registries without an image of the store: search and manifest.
+// Package registries has the commands that ask registries without an image of the store: login, logout, search and manifest.
 package registries
 
 import (
@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,7 +22,9 @@ import (
 // Call is one call of the program.
 type Call struct {
 	Open  func() (*engine.Engine, error)
+	In    *os.File
 	Out   io.Writer
+	Err   io.Writer
 	Args  func(least, most int) cobra.PositionalArgs                 // checks how many arguments there are
 	Each  func(names []string, do func(name string) error) error     // says what goes wrong with some
 	Table func(columns [][2]string, format string, rows []any) error // heads and fields
