@@ -68,6 +68,10 @@ vet: ## format and vet, for every system that the code builds for
 bench: ## start times beside other runtimes, as a table
 	./test/bench/bench.sh
 
+.PHONY: bench-life
+bench-life: ## lists, stops, logs and others of running containers beside podman and docker, as a table
+	./test/bench/life.sh
+
 .PHONY: bench-network
 bench-network: ## throughput, latency and start of networks, as tables
 	./test/bench/network.sh

@@ -81,15 +81,22 @@ func (a *app) listContainers(e *engine.Engine, o engine.ListOptions, format stri
 	if err != nil {
 		return err
 	}
-	var rows []any
+	lines := make([]row.Container, len(list))
 	for i := range list {
-		rows = append(rows, row.NewContainer(&list[i], noTrunc, func() string {
+		lines[i] = row.NewContainer(&list[i], noTrunc, func() string {
 			c, err := e.Lookup(list[i].ID)
 			if err != nil {
 				return "" // it went away meanwhile
 			}
 			return c.Reason()
-		}))
+		})
+	}
+	if width := a.width(); width > 0 && format == "" && !noTrunc {
+		row.Fit(lines, o.Size, width)
+	}
+	var rows []any
+	for _, l := range lines {
+		rows = append(rows, l)
 	}
 	return containerTable(o.Size).print(a.out, format, rows)
 }

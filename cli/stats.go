@@ -18,11 +18,28 @@ import (
 )
 
 // statsRow is a line of `stats`.
-type statsRow struct{ BlockIO, CPUPerc, Container, ID, MemPerc, MemUsage, Name, NetIO, PIDs string }
+type statsRow struct {
+	BlockIO, CPUPerc, Container, ID, MemPerc, MemUsage, Name, NetIO, PIDs string
 
-func statsTable() *table {
-	return &table{columns: []column{{"CONTAINER ID", "ID"}, {"NAME", "Name"}, {"CPU %", "CPUPerc"}, {"MEM USAGE / LIMIT", "MemUsage"}, {"MEM %", "MemPerc"}, {"NET I/O", "NetIO"},
-		{"BLOCK I/O", "BlockIO"}, {"PIDS", "PIDs"}}, heads: map[string]string{"Container": "CONTAINER"}}
+	cache, pressure string
+}
+
+// PageCache is what MemUsage leaves out as far as it can be given back, which is not in Docker's output.
+func (r statsRow) PageCache() string { return r.cache }
+
+// Pressure is how much of the last ten seconds some process waited for CPU, memory and I/O, which is not in Docker's output.
+func (r statsRow) Pressure() string { return r.pressure }
+
+// wideStats is how many columns a terminal has for more than Docker's.
+const wideStats = 150
+
+func statsTable(width int) *table {
+	t := &table{columns: []column{{"CONTAINER ID", "ID"}, {"NAME", "Name"}, {"CPU %", "CPUPerc"}, {"MEM USAGE / LIMIT", "MemUsage"}, {"MEM %", "MemPerc"}, {"NET I/O", "NetIO"},
+		{"BLOCK I/O", "BlockIO"}, {"PIDS", "PIDs"}}, heads: map[string]string{"Container": "CONTAINER", "PageCache": "PAGE CACHE", "Pressure": "PRESSURE CPU / MEM / IO"}}
+	if width >= wideStats {
+		t.columns = append(t.columns, column{"PAGE CACHE", "PageCache"}, column{"PRESSURE CPU / MEM / IO", "Pressure"})
+	}
+	return t
 }
 
 func newStats(a *app) *cobra.Command {
@@ -50,7 +67,7 @@ func newStats(a *app) *cobra.Command {
 					if !once {
 						fmt.Fprint(a.out, "\033[H\033[J") // a fresh screen
 					}
-					if err := statsTable().print(a.out, format, rows); err != nil || once {
+					if err := statsTable(a.width()).print(a.out, format, rows); err != nil || once {
 						return err
 					}
 				}
@@ -84,7 +101,7 @@ func usageRows(e *engine.Engine, names []string, all, noTrunc bool, before map[s
 		if err != nil {
 			continue // it went away
 		}
-		r := statsRow{Container: name, ID: c.ID, Name: c.Name, CPUPerc: "0.00%", MemUsage: "0B / 0B", MemPerc: "0.00%", NetIO: "0B / 0B", BlockIO: "0B / 0B", PIDs: "0"}
+		r := statsRow{Container: name, ID: c.ID, Name: c.Name, CPUPerc: "0.00%", MemUsage: "0B / 0B", MemPerc: "0.00%", NetIO: "0B / 0B", BlockIO: "0B / 0B", PIDs: "0", cache: "0B", pressure: "--"}
 		if !noTrunc {
 			r.ID = shortID(r.ID)
 		}
@@ -109,6 +126,10 @@ func (r *statsRow) fill(u, before *engine.Usage) {
 	}
 	r.NetIO, r.BlockIO = decimal(u.NetIn)+" / "+decimal(u.NetOut), decimal(u.BlockRead)+" / "+decimal(u.BlockWrite)
 	r.PIDs = strconv.FormatUint(u.Pids, 10)
+	r.cache = binary(u.Cache)
+	if p := u.Pressure; p != nil {
+		r.pressure = fmt.Sprintf("%.2f%% / %.2f%% / %.2f%%", p[0], p[1], p[2])
+	}
 }
 
 func newTop(a *app) *cobra.Command {

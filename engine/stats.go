@@ -27,9 +27,11 @@ type Usage struct {
 	CPU                   time.Duration // in all
 	At                    time.Time
 	Memory, MemoryLimit   uint64 // bytes; without page cache that can be given back
+	Cache                 uint64 // bytes of page cache, all of it
 	Pids                  uint64
 	NetIn, NetOut         uint64 // bytes, of all links but loopback
 	BlockRead, BlockWrite uint64
+	Pressure              *[3]float64 // of CPU, memory, I/O: percents of the last ten seconds in which some process waited; nil: not known
 }
 
 // heart is what package container knows of a running container.
@@ -61,6 +63,12 @@ func (c *Container) Usage() (*Usage, error) {
 		case "write":
 			u.BlockWrite += b.Value
 		}
+	}
+	for _, key := range []string{"total_cache", "file"} { // of version 1, of version 2
+		u.Cache = max(u.Cache, s.Memory.Raw[key])
+	}
+	if cpu, memory, io := s.CPU.PSI, s.Memory.PSI, s.Blkio.PSI; cpu != nil && memory != nil && io != nil {
+		u.Pressure = &[3]float64{cpu.Some.Avg10, memory.Some.Avg10, io.Some.Avg10}
 	}
 	u.NetIn, u.NetOut = traffic(heart.Pid())
 	return u, nil

@@ -42,8 +42,8 @@ func (c *Container) await(ctx context.Context, action string) (*Exit, error) {
 	}
 	o := EventOptions{Filters: Filters{"container": {c.ID}}}
 	o.Since = time.Now()
-	if action == "destroy" && !c.e.exists(c.ID) {
-		return exit, nil
+	if action == "destroy" { // its end may be past, and of one that goes with it nothing else tells
+		o.Since = c.Created
 	}
 	err := c.e.Events(ctx, o, func(ev Event) error {
 		if ev.Action == "die" {

@@ -167,3 +167,49 @@ func Ports(ports []docker.PortSummary) string {
 	}
 	return strings.Join(append(ended, other...), ", ")
 }
+
+// Fit shortens what takes most of the room, so that a table of `ps` is no wider than a terminal. Ids, names and states
+// stay whole.
+func Fit(list []Container, size bool, columns int) {
+	fields := []struct {
+		head string
+		of   func(c *Container) *string
+	}{
+		{"PORTS", func(c *Container) *string { return &c.Ports }}, {"COMMAND", func(c *Container) *string { return &c.Command }},
+		{"IMAGE", func(c *Container) *string { return &c.Image }}, {"CONTAINER ID", func(c *Container) *string { return &c.ID }},
+		{"CREATED", func(c *Container) *string { return &c.RunningFor }}, {"STATUS", func(c *Container) *string { return &c.Status }},
+		{"NAMES", func(c *Container) *string { return &c.Names }}, {"SIZE", func(c *Container) *string { return &c.Size }},
+	}
+	if !size {
+		fields = fields[:len(fields)-1]
+	}
+	const gap, narrowest = 3, 10 // as the table's writer has them
+	over := -columns
+	widths := make([]int, len(fields))
+	for i, f := range fields {
+		widths[i] = len(f.head)
+		for j := range list {
+			widths[i] = max(widths[i], len([]rune(*f.of(&list[j]))))
+		}
+		if i == len(fields)-1 {
+			over += widths[i]
+		} else {
+			over += max(narrowest, widths[i]+gap)
+		}
+	}
+	for i, f := range fields[:3] {
+		cut := min(over, widths[i]-narrowest)
+		if cut <= 0 {
+			continue
+		}
+		over -= cut
+		for j := range list {
+			text := f.of(&list[j])
+			if inner, quoted := strings.CutSuffix(*text, `"`); quoted && len([]rune(*text)) > widths[i]-cut {
+				*text = shortened(inner, widths[i]-cut-1) + `"`
+			} else {
+				*text = shortened(*text, widths[i]-cut)
+			}
+		}
+	}
+}

@@ -50,3 +50,26 @@ func TestProcesses(t *testing.T) {
 		t.Error("a PID that is no number is no error")
 	}
 }
+
+func TestFit(t *testing.T) {
+	list := []Container{{ID: "0123456789ab", Image: "registry.example.com/image", Command: `"sleep a long time"`, RunningFor: "1 second ago", Status: "Up 1 second",
+		Ports: "0.0.0.0:9000-9002->9000-9002/tcp, 0.0.0.0:8088->80/tcp", Names: "web"}, {Command: `"x"`}}
+	width := func(c *Container) int {
+		return 15 + len([]rune(c.Image)) + 3 + len([]rune(c.Command)) + 3 + 15 + 14 + max(10, len([]rune(c.Ports))+3) + 5
+	}
+	was := list[0]
+	Fit(list, false, 200)
+	if list[0].Ports != was.Ports || list[0].Command != was.Command {
+		t.Errorf("where there is room: %+v", list[0])
+	}
+	for _, columns := range []int{150, 120, 100} {
+		Fit(list, false, columns)
+		if got := width(&list[0]); got != columns {
+			t.Errorf("%d columns of %d: %+v", got, columns, list[0])
+		}
+	}
+	Fit(list, false, 20)
+	if list[0].Ports != "0.0.0.0:9…" || list[0].Command != `"sleep a…"` || list[1].Command != `"x"` || list[0].ID != was.ID || list[0].Names != was.Names {
+		t.Errorf("where there is none: %+v", list[0])
+	}
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Times what is done with containers between their start and their end, beside podman and docker if they are there and
-# work (DOCKER_HOST is honoured): life.sh [RUNS [CONTAINERS [LOG_MB]]]. Prints a table in Markdown: medians in milliseconds.
+# work (DOCKER_HOST is honoured; BENCH_PEERS= leaves them out): life.sh [RUNS [CONTAINERS [LOG_MB]]]. Prints a table in Markdown: medians in milliseconds.
 # Every engine does the same with the same image, one after the other in each round.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,7 +21,7 @@ trap clean EXIT
 
 berth run --rm --net none /bin/true
 berth tag busybox berth-bench
-for peer in podman docker; do
+for peer in ${BENCH_PEERS-podman docker}; do
 	if command -v $peer >/dev/null && tar -C "$(dirname "$(ls -d "$work"/root/layers/*/fs/bin)")" -c . | $peer import - berth-bench >/dev/null 2>&1 &&
 		$peer run --rm --network none berth-bench /bin/true >/dev/null 2>&1; then
 		engines+=($peer)
