@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package summary says in Docker's words, for lists, what a container does and where its ports are.
 package summary
 
