@@ -24,9 +24,12 @@ const systemdProgram = "/lib/systemd/systemd"
 const prepareSystemd = `set -e
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
-grep -E '^[^ ]+ /sys/fs/cgroup[^ ]* cgroup2? ' /proc/mounts | while read -r _ at type options _; do
+groups=$(grep -E '^[^ ]+ /sys/fs/cgroup[^ ]* cgroup2? ' /proc/mounts)
+# systemd makes the folder of version 1's hierarchies read-only: a folder of its own, not the host's.
+[ -e /sys/fs/cgroup/cgroup.controllers ] || mount -t tmpfs tmpfs /sys/fs/cgroup
+echo "$groups" | while read -r _ at type options _; do
 	options=$(echo "$options" | tr , '\n' | grep -vE '^(rw|ro|nosuid|nodev|noexec|relatime|noatime|xattr|nsdelegate|memory_.*|release_agent=.*)$' | sed 's/^name=/none,name=/' | paste -sd,)
-	umount "$at"
+	[ "$at" = /sys/fs/cgroup ] && umount "$at" || mkdir -p "$at"
 	mount -t "$type" ${options:+-o "$options"} "$type" "$at"
 done
 mkdir -p /run/systemd/system
