@@ -48,7 +48,7 @@ func underSystemd(ts *testscript.TestScript, neg bool, args []string) {
 	}()
 	unit, out := ts.MkAbs("berth-test.service"), ts.MkAbs("service-output")
 	text := fmt.Sprintf("[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nStandardOutput=file:%s\nStandardError=inherit\nWorkingDirectory=%s\n", out, ts.MkAbs("."))
-	stride := 3
+	stride := 4
 	if testing.Short() {
 		stride = 16
 	}

@@ -162,8 +162,11 @@ func (p *parser) scalar(word, t string) (string, error) {
 			n, err = strconv.ParseUint(word, 0, 8*size)
 		}
 	}
+	if err != nil {
+		return "", errText
+	}
 	p.number(size, n)
-	return t, err
+	return t, nil
 }
 
 func (p *parser) quoted(t string) (string, error) {
