@@ -50,7 +50,7 @@ func underSystemd(ts *testscript.TestScript, neg bool, args []string) {
 	text := fmt.Sprintf("[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nStandardOutput=file:%s\nStandardError=inherit\nWorkingDirectory=%s\n", out, ts.MkAbs("."))
 	stride := 4
 	if testing.Short() {
-		stride = 16
+		stride = 10
 	}
 	text += fmt.Sprintf("Environment=STRIDE=%d\n", stride)
 	for _, name := range []string{"PATH", "RUNTIME", "WORK", "BERTH_ROOT", "BERTH_STATE", "HOME"} {
