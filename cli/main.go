@@ -58,7 +58,8 @@ func commands() []entry {
 		{"container top", newTop}, {"container update", newUpdate},
 		{"image tag", newTag}, {"image rm", newRemoveImage}, {"image history", newHistory}, {"image save", newSave}, {"image load", newLoad}, {"image prune", newImagePrune},
 		{"image tree", lookInto(layers.Tree)}, {"image diff", lookInto(layers.Diff)}, {"image mount", lookInto(layers.Mount)}, {"image unmount", lookInto(layers.Unmount)},
-		{"system df", aboutSpace(space.DiskUsage)}, {"system budget", aboutSpace(space.Budget)}, {"system events", newEvents}, {"system prune", newSystemPrune},
+		{"system df", aboutSpace(space.DiskUsage)}, {"system budget", aboutSpace(space.Budget)},
+		{"trash ls", aboutSpace(space.TrashList)}, {"trash keep", aboutSpace(space.TrashKeep)}, {"trash empty", aboutSpace(space.TrashEmpty)}, {"system events", newEvents}, {"system prune", newSystemPrune},
 		{"container run", newRun}, {"container create", newCreate}, {"container start", newStart}, {"container stop", newStop},
 		{"container restart", newRestart}, {"container kill", newKill}, {"container rm", newRemove}, {"container ls", newList},
 		{"container inspect", newContainerInspect}, {"container logs", newLogs}, {"container exec", newExec}, {"container attach", newAttach}, {"container wait", newWait},
@@ -92,8 +93,12 @@ func askRegistry(build func(*registries.Call) *cobra.Command) func(*app) *cobra.
 // aboutSpace builds a command about the disk.
 func aboutSpace(build func(*space.Call) *cobra.Command) func(*app) *cobra.Command {
 	return func(a *app) *cobra.Command {
-		return build(&space.Call{Open: a.open, Out: a.out, Args: rangeArgs, Table: a.printRows, One: func(format string, v any) error { return printOne(a.out, format, v, nil) }})
+		return build(a.space())
 	}
+}
+
+func (a *app) space() *space.Call {
+	return &space.Call{Open: a.open, Out: a.out, Args: rangeArgs, Table: a.printRows, One: func(format string, v any) error { return printOne(a.out, format, v, nil) }}
 }
 
 // printRows prints a list, given the heads and fields of its columns.
@@ -109,13 +114,13 @@ func (a *app) printRows(columns [][2]string, format string, rows []any) error {
 func aliases() map[string]string {
 	return map[string]string{
 		"container list": "container ls", "container ps": "container ls", "container remove": "container rm", "image list": "image ls", "image remove": "image rm", "image umount": "image unmount",
-		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm", "snap list": "snap ls", "snap remove": "snap rm",
+		"network list": "network ls", "network remove": "network rm", "volume list": "volume ls", "volume remove": "volume rm", "snap list": "snap ls", "trash list": "trash ls", "snap remove": "snap rm",
 	}
 }
 
 // groups say what the commands of a group are about.
 var groups = map[string]string{
-	"container": "Manage containers", "image": "Manage images", "manifest": "Manage Docker image manifests and manifest lists", "network": "Manage networks", "volume": "Manage volumes", "system": "Manage Berth",
+	"container": "Manage containers", "image": "Manage images", "manifest": "Manage Docker image manifests and manifest lists", "network": "Manage networks", "volume": "Manage volumes", "system": "Manage Berth", "trash": "Manage what was removed",
 }
 
 // Main runs the command line and returns the exit status.

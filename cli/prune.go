@@ -136,7 +136,11 @@ func (a *app) prune(f *pruneFlags, warning string, kinds []pruneKind) error {
 		sizeless = sizeless && kinds[i].sizeless
 	}
 	if err == nil && !sizeless {
-		fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(freed))
+		if keep := e.TrashKeeps(); keep > 0 {
+			fmt.Fprintf(a.out, "Moved to the trash: %s, for %s (berth undo, berth trash empty)\n", humanSize(freed), keep)
+		} else {
+			fmt.Fprintf(a.out, "Total reclaimed space: %s\n", humanSize(freed))
+		}
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/engine/snap"
+	"github.com/berth-containers/berth/internal/errs"
 )
 
 func newSnap(a *app) *cobra.Command {
@@ -149,8 +150,18 @@ func newBranch(a *app) *cobra.Command {
 
 func newUndo(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "undo CONTAINER [SNAPSHOT]", Short: "Bring a container back to a snapshot, by default its newest; what that takes away is kept as \"before-undo\"", Args: rangeArgs(1, 2),
+		Use: "undo [CONTAINER [SNAPSHOT]|NAME]", Short: "Bring back a container to a snapshot, or what was removed", Args: rangeArgs(0, 2),
+		Long: "Bring a container back to a snapshot, by default its newest; what that takes away is kept as \"before-undo\". Of a name that no container has,\n" +
+			"bring back the container, image or volume that was removed; without a name, what was removed last (berth trash keep).",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			name := strings.Join(args, " ")
+			if _, err := e.Lookup(name); len(args) == 0 || len(args) == 1 && errs.Is(err, errs.NotFound) && e.Keeps(name) {
+				return a.space().Restore(e, name)
+			}
 			return a.withContainer(args[0], func(c *engine.Container) error {
 				name, err := snap.Undo(c, strings.Join(args[1:], ""))
 				if err == nil {

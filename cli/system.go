@@ -11,7 +11,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/engine/about"
 )
 
 // printOne prints one thing by a template or as JSON; without a format plain does it.
@@ -32,7 +32,7 @@ func printOne(w io.Writer, format string, v any, plain func()) error {
 
 // versions has the shape that scripts ask Docker for: .Client.Version, .Server.Version. Here both are one program.
 type versions struct {
-	Client, Server engine.Version
+	Client, Server about.Version
 }
 
 func newVersion(a *app) *cobra.Command {
@@ -40,7 +40,7 @@ func newVersion(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "version [OPTIONS]", Short: "Show the Berth version information", Args: noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v := engine.CurrentVersion()
+			v := about.CurrentVersion()
 			return printOne(a.out, format, versions{v, v}, func() {
 				fmt.Fprintf(a.out, "Berth:\n Version:       %s\n API version:   %s (words and shapes of Docker's)\n Go version:    %s\n Git commit:    %s\n OS/Arch:       %s/%s\n Kernel:        %s\n",
 					v.Version, v.APIVersion, v.GoVersion, v.GitCommit, v.Os, v.Arch, v.KernelVersion)
@@ -60,7 +60,7 @@ func newInfo(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			i, err := e.Info()
+			i, err := about.Engine(e)
 			if err != nil {
 				return err
 			}
@@ -71,7 +71,7 @@ func newInfo(a *app) *cobra.Command {
 	return cmd
 }
 
-func writeInfo(w, warnings io.Writer, i *engine.Info) {
+func writeInfo(w, warnings io.Writer, i *about.Info) {
 	fmt.Fprintf(w, "Containers: %d\n Running: %d\n Paused: %d\n Stopped: %d\nImages: %d\nServer Version: %s\nStorage Driver: %s\nLogging Driver: %s\n",
 		i.Containers, i.ContainersRunning, i.ContainersPaused, i.ContainersStopped, i.Images, i.ServerVersion, i.Driver, i.LoggingDriver)
 	fmt.Fprintf(w, "Cgroup Driver: %s\nCgroup Version: %s (%s)\nDefault Runtime: %s\nSecurity Options:\n", i.CgroupDriver, i.CgroupVersion, i.CgroupMode, i.DefaultRuntime)

@@ -28,7 +28,18 @@ func (e *Engine) Tag(source, target string) error {
 
 // RemoveImage takes a name of an image away, and the image with its last name.
 func (e *Engine) RemoveImage(name string, force bool) (*image.Removed, error) {
-	removed, err := e.images.Remove(name, e.removeOptions(force))
+	return e.removeImage(name, e.removeOptions(force))
+}
+
+// DropImage is [Engine.RemoveImage], with force, that puts nothing into the trash.
+func (e *Engine) DropImage(name string) (*image.Removed, error) {
+	o := e.removeOptions(true)
+	o.Discard = func(*image.Image) string { return "" }
+	return e.removeImage(name, o)
+}
+
+func (e *Engine) removeImage(name string, o image.RemoveOptions) (*image.Removed, error) {
+	removed, err := e.images.Remove(name, o)
 	if removed != nil {
 		e.tellRemoved(removed)
 	}
@@ -36,7 +47,7 @@ func (e *Engine) RemoveImage(name string, force bool) (*image.Removed, error) {
 }
 
 func (e *Engine) removeOptions(force bool) image.RemoveOptions {
-	return image.RemoveOptions{Force: force, Users: e.imageUsers, Trees: e.treesInUse, Mounted: e.mountedAt, Active: func(id string) bool {
+	return image.RemoveOptions{Force: force, Users: e.imageUsers, Trees: e.treesInUse, Mounted: e.mountedAt, Discard: e.discardImage, Active: func(id string) bool {
 		return slices.ContainsFunc(e.imageUsers(id), func(user string) bool {
 			c, err := e.open(user)
 			return err == nil && c.Running()
@@ -75,10 +86,14 @@ func (e *Engine) treesInUse() (out []string, err error) {
 		}
 	}
 	mounted, err := imagemount.List(e.state)
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range mounted {
 		out = append(out, m.Trees...)
 	}
-	return out, err
+	discarded, err := e.discarded()
+	return append(out, discarded...), err
 }
 
 // mountedAt is where an image is mounted, "" if it is not.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-containers/berth/engine/trash"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/signals"
 	"github.com/berth-containers/berth/monitor"
@@ -182,6 +184,12 @@ func (c *Container) remove(volumes bool) error {
 	}
 	c.dropLayer()
 	gone := c.dataDir() + ".removed"
+	kept := ""
+	if c.keepable() {
+		if kept = c.e.discard(trash.Container, c.Name, nil); kept != "" {
+			gone = filepath.Join(kept, trash.Data)
+		}
+	}
 	if err := os.Rename(c.dataDir(), gone); err != nil {
 		return errs.Wrap("remove container "+c.ShortID(), err)
 	}
@@ -191,6 +199,9 @@ func (c *Container) remove(volumes bool) error {
 		for _, name := range c.Anon {
 			_ = c.e.volumes.Remove(name, c.e.exists)
 		}
+	}
+	if kept != "" {
+		return nil
 	}
 	return errs.Wrap("remove container "+c.ShortID(), os.RemoveAll(gone))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-containers/berth/engine/files"
 	"github.com/berth-containers/berth/engine/match"
+	"github.com/berth-containers/berth/engine/trash"
 	"github.com/berth-containers/berth/image/layer"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/volume"
@@ -66,7 +67,9 @@ func (e *Engine) VolumeUsers(name string) int { return len(e.volumeUsers(name)) 
 func (e *Engine) Volume(name string) (*volume.Volume, error) { return e.volumes.Get(name) }
 
 // RemoveVolume deletes a volume that no container has.
-func (e *Engine) RemoveVolume(name string) error { return e.volumes.Remove(name, e.exists) }
+func (e *Engine) RemoveVolume(name string) error {
+	return e.volumes.Discard(name, e.exists, func() string { return e.discard(trash.Volume, name, nil) })
+}
 
 // RenameVolume gives a volume that no container has another name.
 func (e *Engine) RenameVolume(name, to string) error { return e.volumes.Rename(name, to, e.exists) }

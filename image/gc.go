@@ -90,6 +90,7 @@ func (s *Store) findLive(keep func() ([]string, error)) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
+	var images []*Image
 	for _, id := range ids {
 		img, err := s.load(id)
 		if errs.Is(err, errs.NotFound) {
@@ -98,6 +99,13 @@ func (s *Store) findLive(keep func() ([]string, error)) (*live, error) {
 		if err != nil {
 			return nil, errs.New(errs.KindOf(err), "", err).WithHint("berth doctor --store --repair")
 		}
+		images = append(images, img)
+	}
+	kept, err := s.Kept() // after the others: that is the way they go
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range append(images, kept...) {
 		l.blobs[digest.Digest(img.ID)], l.blobs[digest.Digest(img.Manifest)] = true, true
 		for _, layer := range img.Layers {
 			l.blobs[layer.Blob], l.trees[hexOf(layer.DiffID)] = true, true

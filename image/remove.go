@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/berth-containers/berth/image/reference"
+	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/flock"
 )
@@ -23,7 +24,8 @@ type RemoveOptions struct {
 	Active func(id string) bool     // one of them runs
 	Trees  func() ([]string, error) // layers' trees that containers have, whether their image is there or not
 
-	Mounted func(id string) string // where an image is mounted on the host; "" is nowhere
+	Mounted func(id string) string        // where an image is mounted on the host; "" is nowhere
+	Discard func(img *Image) (dir string) // makes a folder that keeps the record of an image; "": it is not kept
 }
 
 // Removed is what a removal took away.
@@ -71,10 +73,16 @@ func (s *Store) Remove(name string, o RemoveOptions) (*Removed, error) {
 			return nil, errs.Text(errs.Conflict, fmt.Sprintf("conflict: unable to delete %s (%s) - container %s is using its referenced image %s", name, how, users[0][:12], short(img.ID)))
 		}
 	}
+	kept := o.Discard(img)
 	if err := s.untag(names, out); err != nil {
 		return out, err
 	}
-	if err := os.Remove(s.recordPath(img.ID)); err != nil {
+	if kept == "" {
+		err = os.Remove(s.recordPath(img.ID))
+	} else {
+		err = os.Rename(s.recordPath(img.ID), filepath.Join(kept, keptRecord))
+	}
+	if err != nil {
 		return out, errs.Wrap("remove image", err)
 	}
 	out.Deleted = append(out.Deleted, img.ID)
@@ -119,4 +127,46 @@ func (s *Store) dropName(link string) error {
 		continue
 	}
 	return err
+}
+
+// keptRecord is the record of an image that was removed and can come back, in a folder of the trash. Its blobs and layers
+// stay as long as it is there.
+const keptRecord = "image.json"
+
+// Kept lists images that were removed and can come back.
+func (s *Store) Kept() (out []*Image, err error) {
+	files, _ := filepath.Glob(filepath.Join(s.root, "trash", "*", keptRecord))
+	for _, file := range files {
+		img := new(Image)
+		err := atomicfile.ReadJSON(file, img)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, errs.New(errs.Internal, "", err).WithHint("berth trash empty")
+		}
+		out = append(out, img)
+	}
+	return out, nil
+}
+
+// Restore brings back an image whose record was kept, with those of its names that mean nothing else by now.
+func (s *Store) Restore(file string, names []string) error {
+	lock, err := s.Writing()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	img := new(Image)
+	if err = atomicfile.ReadJSON(file, img); err == nil {
+		err = os.Rename(file, s.recordPath(img.ID))
+	}
+	for _, name := range names {
+		if r, perr := reference.Parse(name); err == nil && perr == nil {
+			if _, missing := os.Readlink(s.refPath(r)); missing != nil {
+				err = s.setRef(r, img.ID)
+			}
+		}
+	}
+	return errs.Wrap("restore image", err)
 }

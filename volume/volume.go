@@ -327,6 +327,12 @@ func (s *Store) lock(name string) (*flock.Lock, error) {
 // Remove deletes a volume that no container has. exists tells whether a user is still a container; one that is none is
 // no user.
 func (s *Store) Remove(name string, exists func(container string) bool) error {
+	return s.Discard(name, exists, func() string { return "" })
+}
+
+// Discard is [Store.Remove] that keeps the volume's folder, as data in the folder that into makes, unless that is "". One
+// with a device or a bound is not kept: these may be others' by the time it comes back.
+func (s *Store) Discard(name string, exists func(container string) bool, into func() string) error {
 	lock, err := s.lock(name)
 	if err != nil {
 		return err
@@ -340,6 +346,16 @@ func (s *Store) Remove(name string, exists func(container string) bool) error {
 	if err := s.unmount(name); err != nil {
 		return err
 	}
+	if v, err := s.Get(name); err == nil && len(v.Options) == 0 {
+		if dir := into(); dir != "" {
+			err := os.Rename(s.path(name), filepath.Join(dir, "data"))
+			if err == nil {
+				_ = atomicfile.SyncDir(s.dir)
+				s.tell("destroy", name)
+			}
+			return errs.Wrap("remove volume "+name, err)
+		}
+	}
 	trash, err := os.MkdirTemp(s.dir, ".gone-")
 	if err != nil {
 		return errs.Wrap("remove volume "+name, err)
@@ -351,6 +367,22 @@ func (s *Store) Remove(name string, exists func(container string) bool) error {
 	_ = atomicfile.SyncDir(s.dir)
 	s.tell("destroy", name)
 	return errs.Wrap("remove volume "+name, os.RemoveAll(trash))
+}
+
+// Restore brings back a volume whose folder was kept.
+func (s *Store) Restore(name, folder string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	// A folder that is there and empty would be replaced by a rename: a volume never is.
+	if _, err := os.Lstat(s.path(name)); err == nil {
+		return errs.Text(errs.Conflict, "restore volume "+name+": there is one of that name")
+	}
+	if err := os.Rename(folder, s.path(name)); err != nil {
+		return errs.Wrap("restore volume "+name, err)
+	}
+	s.tell("create", name)
+	return errs.Wrap("restore volume "+name, atomicfile.SyncDir(s.dir))
 }
 
 // Unused lists the volumes that no container has: anonymous ones, or with all set every one.

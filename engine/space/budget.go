@@ -73,7 +73,7 @@ func Keep(e *engine.Engine) (*Kept, error) {
 			i++
 			continue
 		}
-		if _, err := e.RemoveImage(img.ID, true); err != nil {
+		if _, err := e.DropImage(img.ID); err != nil {
 			if errs.Is(err, errs.Conflict) || errs.Is(err, errs.NotFound) { // somebody has come to use or remove it
 				i++
 				continue

@@ -13,15 +13,16 @@ import (
 
 	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/engine/imagemount"
+	"github.com/berth-containers/berth/engine/trash"
 	"github.com/berth-containers/berth/image"
 	"github.com/berth-containers/berth/image/reference"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/usage"
 )
 
-// Kind is a line of `system df`. Sizes are bytes of the disk, as du(1) counts them.
+// Kind is a line of `system df`; there is one of the trash when something is in it. Sizes are bytes of the disk, as du(1) counts them.
 type Kind struct {
-	Type              string // Images, Containers, Local Volumes, Build Cache
+	Type              string // Images, Containers, Local Volumes, Build Cache, Trash
 	Total, Active     int
 	Size, Reclaimable int64
 }
@@ -71,6 +72,10 @@ func Measure(e *engine.Engine) (*Report, error) {
 		return nil, err
 	}
 	r.Kinds = []Kind{*images, *containers, *volumes, {Type: "Build Cache"}}
+	if items := trash.List(e.Root()); len(items) > 0 {
+		size := usage.Disk(filepath.Join(e.Root(), "trash"))
+		r.Kinds = append(r.Kinds, Kind{"Trash", len(items), 0, size, size})
+	}
 	return r, nil
 }
 
@@ -167,6 +172,15 @@ func (r *Report) images(e *engine.Engine) (*Kind, error) {
 		}
 	}
 	shared, kept := map[string]int{}, map[string]bool{"layers/empty": true}
+	removed, err := e.ImageStore().Kept()
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range removed {
+		for _, name := range parts(img) {
+			kept[name] = true
+		}
+	}
 	for _, img := range list {
 		if of[img.ID] > 0 {
 			k.Active++

@@ -1,11 +1,15 @@
 //go:build linux
 
-package engine
+// Package about says what an engine, its program and its host are: the commands info and version.
+package about
 
 import (
 	"os"
 	"runtime"
 
+	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/berth-containers/berth/engine"
 	"github.com/berth-containers/berth/engine/confine"
 	"github.com/berth-containers/berth/engine/doctor"
 	"github.com/berth-containers/berth/internal/version"
@@ -27,10 +31,7 @@ type Version struct {
 // APIVersion is the version of Docker's API whose words and shapes are used.
 const APIVersion = "1.51"
 
-// Version describes this program.
-func (e *Engine) Version() Version { return CurrentVersion() }
-
-// CurrentVersion describes this program, without an engine.
+// CurrentVersion describes this program.
 func CurrentVersion() Version {
 	commit, changed := version.Commit()
 	if changed {
@@ -67,24 +68,24 @@ type Info struct {
 	Warnings          []string
 }
 
-// Info describes the engine and its host.
-func (e *Engine) Info() (*Info, error) {
-	all, err := e.all()
+// Engine describes an engine and its host.
+func Engine(e *engine.Engine) (*Info, error) {
+	all, err := e.List(engine.ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}
-	images, err := e.images.List()
+	images, err := e.ImageStore().List()
 	if err != nil {
 		return nil, err
 	}
 	i := &Info{Containers: len(all), Images: len(images), Driver: "overlay2", LoggingDriver: "json-file", CgroupDriver: "cgroupfs",
 		KernelVersion: doctor.KernelVersion(), OperatingSystem: doctor.OSName(), OSType: "linux", Architecture: doctor.Machine(), NCPU: runtime.NumCPU(), MemTotal: doctor.MemTotal(),
-		DockerRootDir: e.root, StateDir: e.state, ServerVersion: version.String(), DefaultRuntime: "berth-runtime", SecurityOptions: []string{}, Warnings: []string{}}
+		DockerRootDir: e.Root(), StateDir: e.State(), ServerVersion: version.String(), DefaultRuntime: "berth-runtime", SecurityOptions: []string{}, Warnings: []string{}}
 	for _, c := range all {
-		switch s := c.state(); {
-		case s.Paused:
+		switch c.State {
+		case docker.StatePaused:
 			i.ContainersPaused++
-		case s.Running:
+		case docker.StateRunning, docker.StateRestarting:
 			i.ContainersRunning++
 		default:
 			i.ContainersStopped++
@@ -102,7 +103,7 @@ func (e *Engine) Info() (*Info, error) {
 	}
 	i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")
 	i.Name, _ = os.Hostname()
-	for _, f := range doctor.Examine(e.root) {
+	for _, f := range doctor.Examine(e.Root()) {
 		if f.Level != doctor.Good {
 			i.Warnings = append(i.Warnings, "WARNING: "+f.Text)
 		}
