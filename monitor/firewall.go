@@ -25,7 +25,7 @@ const (
 	mostPause  = 300 * time.Millisecond
 )
 
-// guardFirewall waits for rules to be deleted, until this process ends.
+// guardFirewall waits for rules to be deleted and for other firewalls to come, until this process ends.
 func (r *Repair) guardFirewall() {
 	f, err := nft.Watch()
 	if err != nil {
