@@ -51,6 +51,10 @@ test-old: ## the same on the kernel of Debian 12, Linux 6.1
 foreign: build ## another project's tests of OCI runtimes: SUITE=runc|crun|runtime-tools SUITE_DIR=… [RUNTIME=…]; see test/foreign/run
 	./test/foreign/run
 
+.PHONY: test-firewalls
+test-firewalls: ## beside Debian's docker.io, ufw and firewalld, which have to be installed
+	./test/firewalls.sh
+
 .PHONY: packages
 packages: ## Debian packages that the tests need, and a Debian root file system with real programs
 	./test/install-packages.sh
