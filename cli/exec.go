@@ -35,7 +35,7 @@ func newExec(a *app) *cobra.Command {
 	f.VarP(&env, "env", "e", "Set environment variables")
 	f.Var(&envFile, "env-file", "Read in a file of environment variables")
 	f.StringVarP(&cfg.User, "user", "u", "", `Username or UID (format: "<name|uid>[:<group|gid>]")`)
-	f.StringVarP(&cfg.WorkingDir, "workdir", "w", "", "Working directory inside the container")
+	f.VarP((*folderFlag)(&cfg.WorkingDir), "workdir", "w", "Working directory inside the container")
 	f.BoolVar(&cfg.Privileged, "privileged", false, "Give extended privileges to the command")
 	f.StringVar(&keys, "detach-keys", "", "Override the key sequence for detaching a container")
 	return cmd

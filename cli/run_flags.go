@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,19 @@ func (c *cpusFlag) Set(s string) error {
 		return fmt.Errorf("must be positive")
 	}
 	*c = cpusFlag(n.Num().Int64())
+	return nil
+}
+
+// folderFlag is a folder in a container.
+type folderFlag string
+
+func (d *folderFlag) String() string { return string(*d) }
+func (d *folderFlag) Type() string   { return "string" }
+func (d *folderFlag) Set(s string) error {
+	if !filepath.IsAbs(s) {
+		return fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", s)
+	}
+	*d = folderFlag(s)
 	return nil
 }
 
@@ -146,7 +160,7 @@ func (f *runFlags) registerProcess(fs *pflag.FlagSet) {
 	fs.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
 	fs.VarP(&f.env, "env", "e", "Set environment variables")
 	fs.Var(&f.envFile, "env-file", "Read in a file of environment variables")
-	fs.StringVarP(&f.c.WorkingDir, "workdir", "w", "", "Working directory inside the container")
+	fs.VarP((*folderFlag)(&f.c.WorkingDir), "workdir", "w", "Working directory inside the container")
 	fs.StringVarP(&f.c.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	fs.Var((*listFlag)(&f.h.GroupAdd), "group-add", "Add additional groups to join")
 	fs.StringVarP(&f.c.Hostname, "hostname", "h", "", "Container host name")

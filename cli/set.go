@@ -100,7 +100,7 @@ func newSet(a *app) *cobra.Command {
 	fs.VarP(&s.label, "label", "l", "Set meta data on a container")
 	fs.Var(&s.removeLabels, "label-rm", "Take a label away")
 	fs.StringVarP(&s.c.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
-	fs.StringVarP(&s.c.WorkingDir, "workdir", "w", "", "Working directory inside the container")
+	fs.VarP((*folderFlag)(&s.c.WorkingDir), "workdir", "w", "Working directory inside the container")
 	fs.StringVar(&s.c.Hostname, "hostname", "", "Container host name")
 	fs.BoolVarP(&s.yes, "yes", "y", false, "Stop and start the container if need be, without asking")
 	fs.BoolVar(&s.dryRun, "dry-run", false, "Say what would be done, and do nothing")
