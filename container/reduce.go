@@ -129,7 +129,7 @@ func (p *Plan) givenUser() error {
 	if err != nil {
 		return err
 	}
-	if p.UIDMaps != nil && !sameMaps(p.UIDMaps, ids.Users) || p.GIDMaps != nil && !sameMaps(p.GIDMaps, ids.Groups) {
+	if !told(p.UIDMaps, ids.Users) || !told(p.GIDMaps, ids.Groups) {
 		return invalid("the user namespace %s has other id mappings: users %v, groups %v", p.given("user"), ids.Users, ids.Groups)
 	}
 	if _, ok := namespace.ToHost(ids.Users, 0); !ok {
@@ -146,14 +146,18 @@ func (p *Plan) givenUser() error {
 	return nil
 }
 
-// sameMaps reports whether the ranges are the same; the kernel may order them.
-func sameMaps(a, b []namespace.IDMap) bool {
-	for _, m := range a {
-		if !slices.Contains(b, m) {
+// told reports whether the specification tells a namespace's ranges, which the kernel may order, or none. Podman tells one id,
+// 0 as 0, when it has nothing to tell, because older runtimes wanted something.
+func told(maps, have []namespace.IDMap) bool {
+	if len(maps) == 0 || len(maps) == 1 && maps[0] == (namespace.IDMap{Size: 1}) {
+		return true
+	}
+	for _, m := range maps {
+		if !slices.Contains(have, m) {
 			return false
 		}
 	}
-	return len(a) == len(b)
+	return len(maps) == len(have)
 }
 
 func (p *Plan) timeOffsets(offsets map[string]specs.LinuxTimeOffset) error {
