@@ -30,6 +30,8 @@ type program struct {
 	out, err             io.Writer
 }
 
+const defaultRoot = "/run/berth-runtime"
+
 // command is one word of the command line.
 type command struct {
 	name, usage, short string
@@ -86,12 +88,12 @@ func Main(args []string) int {
 func (p *program) main(args []string) error {
 	fs := flag.NewFlagSet("berth-runtime", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&p.root, "root", "/run/berth-runtime", "folder of the containers' states (in memory)")
+	fs.StringVar(&p.root, "root", defaultRoot, "folder of the containers' states (in memory); a user's own is in XDG_RUNTIME_DIR")
 	fs.StringVar(&p.log, "log", "", "file for messages (default standard error)")
 	fs.StringVar(&p.logFormat, "log-format", "text", "text or json")
 	fs.BoolVar(&p.debug, "debug", false, "tell each step")
 	fs.BoolVar(&p.systemdCgroup, "systemd-cgroup", false, "let systemd make control groups: cgroupsPath is slice:prefix:name")
-	fs.StringVar(&p.rootless, "rootless", "auto", "use the systemd of the user, not the host's: true, false, auto")
+	fs.StringVar(&p.rootless, "rootless", "auto", "an ordinary user runs it, whose systemd makes its control groups: true, false, auto")
 	showVersion := fs.Bool("version", false, "print the version")
 	fs.BoolVar(showVersion, "v", false, "print the version")
 	err := fs.Parse(args)
@@ -106,6 +108,9 @@ func (p *program) main(args []string) error {
 		return nil
 	}
 	fs.Visit(func(f *flag.Flag) { p.rootGiven = p.rootGiven || f.Name == "root" })
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && p.root == defaultRoot && p.isRootless() {
+		p.root = dir + "/berth-runtime"
+	}
 	if p.logFormat != "text" && p.logFormat != "json" {
 		return errs.Text(errs.Invalid, "unknown log-format "+p.logFormat)
 	}
