@@ -3,6 +3,8 @@ package reference
 import (
 	"strings"
 	"testing"
+
+	docker "github.com/distribution/reference"
 )
 
 func TestParse(t *testing.T) {
@@ -47,6 +49,31 @@ func FuzzParse(f *testing.F) {
 		}
 		if short, err := Parse(r.Familiar()); err != nil || short != r {
 			t.Errorf("%q: %v is read as %v, %v", r.Familiar(), r, short, err)
+		}
+	})
+}
+
+// FuzzAsDocker compares with the library that docker reads names with.
+func FuzzAsDocker(f *testing.F) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for _, s := range []string{"alpine", "localhost:5000/a/b:c", "x:1@" + digest, "a.b", "a.b/c", "A/b", "localhost", "a:5000/b", "[::1]:5000/x", "[::1]/x", "a__b/c---d",
+		"docker.io/x", "index.docker.io/x/y", "docker.io/library/x", "a/b/c", "a:b:c", "1.2.3.4/x", "LOCALHOST/x", "Ab.c/d", "x@" + digest, strings.Repeat("ab/", 90) + "c", strings.Repeat("f", 64)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		ours, err := Parse(name)
+		theirs, terr := docker.ParseNormalizedNamed(name)
+		if terr == nil && strings.Contains(name, "@") && !strings.Contains(name, "@sha256:") {
+			return // registries have other digests, this store has not
+		}
+		if terr != nil && len(strings.Trim(name, "0123456789abcdef")) == 0 {
+			return // an image's whole id, which docker keeps out of names, and the store looks for first
+		}
+		if (err == nil) != (terr == nil) {
+			t.Fatalf("%q: %v, %v; docker: %v, %v", name, ours, err, theirs, terr)
+		}
+		if err == nil && ours.String() != docker.TagNameOnly(theirs).String() {
+			t.Fatalf("%q: %v, docker: %v", name, ours, docker.TagNameOnly(theirs))
 		}
 	})
 }

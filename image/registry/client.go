@@ -60,9 +60,9 @@ func connect(ctx context.Context, p hosts.Place, upstream string, more ...string
 	if err != nil {
 		return nil, err
 	}
-	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, repo)
+	auth, err := credentials(ctx, repo)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "read credentials", err)
+		return nil, err
 	}
 	t, err := handshake(ctx, repo.Registry, p, upstream, auth, append([]string{repo.Scope(transport.PullScope)}, more...))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 
 	helpers "github.com/docker/docker-credential-helpers/client"
-	"github.com/docker/docker-credential-helpers/credentials"
+	protocol "github.com/docker/docker-credential-helpers/credentials"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -69,7 +69,7 @@ func Login(ctx context.Context, host, user, password string) error {
 		return err
 	}
 	if helper != nil {
-		err = helpers.Store(helper, &credentials.Credentials{ServerURL: key(host), Username: user, Secret: password})
+		err = helpers.Store(helper, &protocol.Credentials{ServerURL: key(host), Username: user, Secret: password})
 		return errs.Wrap("keep the password for "+host, err)
 	}
 	return change(func(auths map[string]any) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/berth-containers/berth/image"
+	"github.com/berth-containers/berth/image/registry/hosts"
 )
 
 // A token is fetched with the user's password, from where the registry says, and is shown to the registry alone: not to
@@ -108,6 +109,47 @@ func TestPushThroughFaults(t *testing.T) {
 		}
 		if got, _, err := Pull(context.Background(), image.Open(t.TempDir()), target, Options{}); err != nil || got.ID != img.ID {
 			t.Errorf("what was pushed: %v", err)
+		}
+	}
+}
+
+// Credentials of podman are found by the longest name, also when docker has a file that says nothing of the registry.
+func TestPodmanCredentials(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("DOCKER_CONFIG", home)
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(home, "run"))
+	auth := func(name string) string { return base64.StdEncoding.EncodeToString([]byte(name + ":x")) }
+	for file, text := range map[string]string{
+		"config.json":                  fmt.Sprintf(`{"auths": {"both.example": {"auth": %q}}}`, auth("docker")),
+		".docker/config.json":          "{}",
+		".config/containers/auth.json": `{"auths": {"late.example": {"auth": "eDp4"}}}`,
+		"run/containers/auth.json": fmt.Sprintf(`{"auths": {"both.example": {"auth": %q}, "quay.example": {"auth": %q}, "quay.example/team": {"auth": %q}, "docker.io": {"auth": %q}}}`,
+			auth("podman"), auth("all"), auth("team"), auth("hub")),
+	} {
+		file = filepath.Join(home, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for place, want := range map[string]string{"both.example/a": "docker", "quay.example/team/app": "team", "quay.example/teams/app": "all",
+		"quay.example/app": "all", "docker.io/library/app": "hub", "late.example/app": "", "none.example/app": ""} {
+		host, path, _ := strings.Cut(place, "/")
+		repo, err := repositoryOf(hosts.Place{Host: host, Repository: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := credentials(context.Background(), repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := found.Authorization(); err != nil || got.Username != want {
+			t.Errorf("%s: %q, %v, want %q", place, got.Username, err, want)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func Search(ctx context.Context, term string, limit int) ([]Hit, error) {
 		}
 	} else {
 		var auth authn.Authenticator
-		if auth, err = authn.Resolve(ctx, authn.DefaultKeychain, repo.Registry); err == nil {
+		if auth, err = credentials(ctx, repo.Registry); err == nil {
 			t, err = handshake(ctx, repo.Registry, place, "", auth, []string{repo.Registry.Scope(transport.PullScope)})
 		}
 	}
