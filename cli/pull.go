@@ -15,6 +15,7 @@ import (
 	"github.com/berth-containers/berth/cli/progress"
 	"github.com/berth-containers/berth/cli/space"
 	"github.com/berth-containers/berth/engine"
+	"github.com/berth-containers/berth/engine/outdated"
 )
 
 // interruptible ends what is under way when the user wants it.
@@ -128,7 +129,7 @@ func newOutdated(a *app) *cobra.Command {
 			defer stop()
 			failed := false
 			rows := []any{}
-			err = e.Outdated(ctx, args, func(o engine.Outdated, newer bool, err error) {
+			err = outdated.Find(ctx, e, args, func(o outdated.Image, newer bool, err error) {
 				if err != nil {
 					failed = true
 					a.complain(err)

@@ -4,8 +4,6 @@ package engine
 
 import (
 	"io"
-	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +69,7 @@ func (e *Engine) Images(o ImageListOptions) ([]ImageSummary, error) {
 		}
 		for _, name := range img.Names {
 			r, err := reference.Parse(name)
-			if err != nil || !matchesName(r, o.Name) || !matchesPatterns(r, o.Filters["reference"]) {
+			if err != nil || !match.Repository(r, o.Name) || !match.Patterns(r, o.Filters["reference"]) {
 				continue
 			}
 			s := base
@@ -81,20 +79,6 @@ func (e *Engine) Images(o ImageListOptions) ([]ImageSummary, error) {
 		}
 	}
 	return out, nil
-}
-
-// matchesName reports whether a name is of a repository, or the very name, that a user wrote.
-func matchesName(r reference.Reference, want string) bool {
-	if want == "" {
-		return true
-	}
-	w, err := reference.Parse(want)
-	if err != nil {
-		return matchesPatterns(r, []string{want})
-	}
-	tagged := strings.Contains(want[strings.LastIndexByte(want, '/')+1:], ":")
-	same := w.Name() == r.Name() || w.Domain == reference.DefaultDomain && r.Domain == "localhost" && strings.TrimPrefix(w.Path, "library/") == r.Path
-	return same && (!tagged || w.Tag == r.Tag)
 }
 
 func (e *Engine) imageFilter(f Filters) (func(*image.Image) bool, error) {
@@ -205,20 +189,4 @@ func (e *Engine) InspectImage(name string) (*ImageInspection, error) {
 	}
 	out.GraphDriver = &storage.DriverData{Name: "overlay2", Data: data}
 	return out, nil
-}
-
-// matchesPatterns reports whether a name fits one of the patterns of the filter reference.
-func matchesPatterns(r reference.Reference, patterns []string) bool {
-	if len(patterns) == 0 {
-		return true
-	}
-	familiar := r.Familiar()
-	bare := strings.TrimSuffix(familiar, ":"+r.Tag)
-	return slices.ContainsFunc(patterns, func(p string) bool { return glob(p, familiar) || glob(p, bare) })
-}
-
-// glob reports whether a name fits a shell pattern.
-func glob(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
-	return err == nil && ok
 }

@@ -47,16 +47,16 @@ func (e *Engine) removeImage(name string, o image.RemoveOptions) (*image.Removed
 }
 
 func (e *Engine) removeOptions(force bool) image.RemoveOptions {
-	return image.RemoveOptions{Force: force, Users: e.imageUsers, Trees: e.treesInUse, Mounted: e.mountedAt, Discard: e.discardImage, Active: func(id string) bool {
-		return slices.ContainsFunc(e.imageUsers(id), func(user string) bool {
+	return image.RemoveOptions{Force: force, Users: e.ImageUsers, Trees: e.treesInUse, Mounted: e.mountedAt, Discard: e.discardImage, Active: func(id string) bool {
+		return slices.ContainsFunc(e.ImageUsers(id), func(user string) bool {
 			c, err := e.open(user)
 			return err == nil && c.Running()
 		})
 	}}
 }
 
-// imageUsers are the containers that were made of an image, or have it mounted.
-func (e *Engine) imageUsers(id string) (out []string) {
+// ImageUsers are the containers that were made of an image, or have it mounted.
+func (e *Engine) ImageUsers(id string) (out []string) {
 	all, err := e.all()
 	if err != nil {
 		return nil

@@ -162,7 +162,7 @@ func (e *Engine) PruneImages(o PruneOptions) (*Pruned, error) {
 		return nil, err
 	}
 	for _, img := range list {
-		used := slices.ContainsFunc(e.imageUsers(img.ID), func(id string) bool { return !slices.Contains(p.Without, id) })
+		used := slices.ContainsFunc(e.ImageUsers(img.ID), func(id string) bool { return !slices.Contains(p.Without, id) })
 		if used || e.mountedAt(img.ID) != "" || !all && len(img.Names) > 0 || !p.wants(img.Config.Config.Labels, img.Created) {
 			continue
 		}

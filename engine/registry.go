@@ -4,7 +4,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/berth-containers/berth/image"
@@ -102,46 +101,6 @@ func wholeRepository(name string) (reference.Reference, error) {
 		err = errs.Text(errs.Invalid, "tag can't be used with --all-tags/-a")
 	}
 	return r, err
-}
-
-// Outdated is a name of an image that means something else at its registry by now.
-type Outdated struct {
-	Name  string   // familiar
-	Here  string   // digest that it had when it was pulled; "" of an image that was not
-	There string   // digest that it has now
-	Users []string // containers that were made of what is here
-}
-
-// Outdated asks the registries of images, all with a digest or those named, whether the names mean something newer. What
-// cannot be asked is handed over with its error.
-func (e *Engine) Outdated(ctx context.Context, names []string, each func(o Outdated, newer bool, err error)) error {
-	list, err := e.images.List()
-	if err != nil {
-		return err
-	}
-	for _, img := range list {
-		for _, name := range img.Names {
-			r, err := reference.Parse(name)
-			wanted := len(names) == 0 && len(img.Digests) > 0 || slices.ContainsFunc(names, func(n string) bool { return matchesName(r, n) })
-			if err != nil || !wanted || r.Domain == "localhost" {
-				continue
-			}
-			o := Outdated{Name: r.Familiar()}
-			for _, full := range img.Digests {
-				if repository, digest, _ := strings.Cut(full, "@"); repository == r.Name() {
-					o.Here = digest
-				}
-			}
-			for _, id := range e.imageUsers(img.ID) {
-				if c, err := e.open(id); err == nil {
-					o.Users = append(o.Users, c.Name)
-				}
-			}
-			o.There, err = registry.Digest(ctx, name)
-			each(o, err == nil && o.There != o.Here, err)
-		}
-	}
-	return nil
 }
 
 // Push sends an image to where its name says.

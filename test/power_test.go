@@ -20,6 +20,9 @@ import (
 // whole, or is not there at all; what was finished stays. ext4 itself cuts the power: FS_IOC_SHUTDOWN without flushing
 // the log ends all writing at once (fs/ext4/ioctl.c of the kernel, since Linux 4.11), so what nobody has synced is lost.
 func TestPowerCuts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing of it depends on the kernel")
+	}
 	work := t.TempDir()
 	run := func(name string, args ...string) {
 		t.Helper()
