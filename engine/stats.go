@@ -139,6 +139,9 @@ func (c *Container) Update(o UpdateOptions) error {
 	if err := limits.Check(&merged); err != nil {
 		return err
 	}
+	if err := docker.ValidateRestartPolicy(o.RestartPolicy); err != nil {
+		return errs.New(errs.Invalid, "", err)
+	}
 	if o.RestartPolicy.Name != "" && c.HostConfig.AutoRemove && !o.RestartPolicy.IsNone() {
 		return errs.Text(errs.Invalid, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 	}

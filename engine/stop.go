@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-containers/berth/engine/trash"
+	"github.com/berth-containers/berth/internal/atomicfile"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/internal/signals"
 	"github.com/berth-containers/berth/monitor"
@@ -194,6 +195,10 @@ func (c *Container) remove(volumes bool) error {
 		return errs.Wrap("remove container "+c.ShortID(), err)
 	}
 	c.e.dropName(c.Name, c.ID)
+	var last record // from here on nobody renames it any more; somebody may have meanwhile
+	if atomicfile.ReadJSON(filepath.Join(gone, configFile), &last) == nil && last.Name != c.Name && last.Name != "" {
+		c.e.dropName(last.Name, c.ID)
+	}
 	c.tell("destroy")
 	if volumes || c.HostConfig.AutoRemove {
 		for _, name := range c.Anon {
