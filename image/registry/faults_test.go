@@ -164,7 +164,7 @@ func left(root string) []string {
 // hasten makes pauses short while a test runs.
 func hasten(t *testing.T) {
 	before := usual
-	usual = patience{tries: 5, pause: time.Millisecond, longest: 10 * time.Second, stall: 300 * time.Millisecond}
+	usual = patience{tries: 5, pause: time.Millisecond, longest: 10 * time.Second, stall: 10 * time.Second}
 	t.Cleanup(func() { usual = before })
 }
 
@@ -240,7 +240,6 @@ func (f *faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // fail leave no image. What such a store then pulls without harm is whole.
 func TestPullsThroughFaults(t *testing.T) {
 	hasten(t)
-	usual.stall = 10 * time.Second
 	const pulls = 200
 	seed := time.Now().UnixNano() % 1e6
 	t.Logf("seed %d", seed)
@@ -520,6 +519,7 @@ func FuzzDocument(f *testing.F) {
 // A registry that stands still, asks for patience, or is gone.
 func TestPatience(t *testing.T) {
 	hasten(t)
+	usual.stall = 500 * time.Millisecond
 	var n atomic.Int64
 	o := newOrigin(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
