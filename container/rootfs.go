@@ -385,7 +385,7 @@ func (r *rootfs) makeDevices() error {
 // device makes a node; in a user namespace, where mknod is refused, the host's node is shown.
 func (r *rootfs) device(d *Device) error {
 	err := unix.EPERM
-	if !r.has("user") {
+	if !r.has("user") || d.Mode&unix.S_IFMT == unix.S_IFIFO {
 		e := r.root.Mknod(d.Path, d.Mode, unix.Mkdev(d.Major, d.Minor))
 		if e == nil {
 			return r.own(d)
@@ -400,14 +400,11 @@ func (r *rootfs) device(d *Device) error {
 			return fmt.Errorf("something else is there")
 		}
 	}
-	src, oerr := os.OpenFile(d.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	src, oerr := d.onHost()
 	if oerr != nil {
 		return oerr
 	}
 	defer src.Close()
-	if fi, serr := src.Stat(); serr != nil || fi.Mode()&os.ModeDevice == 0 {
-		return fmt.Errorf("%s is no device on the host", d.Path)
-	}
 	target, oerr := r.root.Create(d.Path, 0o666)
 	if oerr != nil {
 		return oerr
@@ -419,6 +416,33 @@ func (r *rootfs) device(d *Device) error {
 	}
 	defer tree.Close()
 	return tree.Attach(target, "a user namespace makes no device nodes: the host's is shown")
+}
+
+// onHost opens the host's node of the device: the one at the same path, if it is the same device, or where the kernel says
+// that it is (/sys/dev).
+func (d *Device) onHost() (*os.File, error) {
+	names, kind := []string{d.Path}, "char"
+	if d.Mode&unix.S_IFMT == unix.S_IFBLK {
+		kind = "block"
+	}
+	b, _ := os.ReadFile(fmt.Sprintf("/sys/dev/%s/%d:%d/uevent", kind, d.Major, d.Minor))
+	for _, line := range strings.Split(string(b), "\n") {
+		if name, ok := strings.CutPrefix(line, "DEVNAME="); ok {
+			names = append(names, "/dev/"+name)
+		}
+	}
+	for _, name := range names {
+		src, err := os.OpenFile(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(src.Fd()), &st); err == nil && st.Mode&unix.S_IFMT == d.Mode&unix.S_IFMT && st.Rdev == unix.Mkdev(d.Major, d.Minor) {
+			return src, nil
+		}
+		src.Close()
+	}
+	return nil, fmt.Errorf("the host has no node of device %d:%d, and a user namespace makes none", d.Major, d.Minor)
 }
 
 func (r *rootfs) own(d *Device) error {
