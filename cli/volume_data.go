@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func newVolumeImport(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "import VOLUME [FILE|-]", Short: "Make a volume of a tar archive, or fill an empty one",
 		Long: "Make a volume of a tar archive, which may be compressed, from a file or STDIN. A volume that is there must be empty and not in use. What fails leaves no volume.",
-		Args: cobra.RangeArgs(1, 2),
+		Args: rangeArgs(1, 2),
 		RunE: a.withEngine(func(e *engine.Engine, args []string) error {
 			in := a.in
 			if len(args) == 2 && args[1] != "-" {
@@ -121,7 +122,7 @@ func newVolumeClone(a *app) *cobra.Command {
 func newVolumeSnapshot(a *app) *cobra.Command {
 	pause := true
 	cmd := &cobra.Command{
-		Use: "snapshot [OPTIONS] VOLUME [NEW_NAME]", Short: "Keep a volume's state as a volume of its own", Args: cobra.RangeArgs(1, 2),
+		Use: "snapshot [OPTIONS] VOLUME [NEW_NAME]", Short: "Keep a volume's state as a volume of its own", Args: rangeArgs(1, 2),
 		Long: "Keep a volume's state as a volume of its own. Without a name it gets the volume's with the time. `berth volume ls --filter label=berth.snapshot.of=VOLUME` lists them; to go back, clone one.",
 		RunE: a.withEngine(func(e *engine.Engine, args []string) error {
 			v, err := e.CloneVolume(args[0], strings.Join(args[1:], ""), nil, true, pause)
@@ -179,10 +180,37 @@ func newVolumeUsage(a *app) *cobra.Command {
 // fileRow is a line of `volume files`.
 type fileRow struct{ Mode, Owner, Size, Modified, Path, Link string }
 
+// modeText is a mode as ls(1) writes it.
+func modeText(mode fs.FileMode) string {
+	text := []byte(mode.Perm().String())
+	for _, kind := range []struct {
+		bit    fs.FileMode
+		letter byte
+	}{{fs.ModeDir, 'd'}, {fs.ModeSymlink, 'l'}, {fs.ModeNamedPipe, 'p'}, {fs.ModeSocket, 's'}, {fs.ModeDevice, 'b'}, {fs.ModeCharDevice, 'c'}} {
+		if mode&kind.bit != 0 {
+			text[0] = kind.letter
+		}
+	}
+	for _, special := range []struct {
+		bit    fs.FileMode
+		at     int
+		letter byte // in the place of x; large where there is none
+	}{{fs.ModeSetuid, 3, 's'}, {fs.ModeSetgid, 6, 's'}, {fs.ModeSticky, 9, 't'}} {
+		if mode&special.bit == 0 {
+			continue
+		}
+		if text[special.at] == '-' {
+			special.letter -= 'a' - 'A'
+		}
+		text[special.at] = special.letter
+	}
+	return string(text)
+}
+
 func newVolumeFiles(a *app) *cobra.Command {
 	format, all := "", false
 	cmd := &cobra.Command{
-		Use: "files [OPTIONS] VOLUME [PATH]", Short: "List the files of a volume", Args: cobra.RangeArgs(1, 2),
+		Use: "files [OPTIONS] VOLUME [PATH]", Short: "List the files of a volume", Args: rangeArgs(1, 2),
 		RunE: a.withEngine(func(e *engine.Engine, args []string) error {
 			files, err := e.VolumeFiles(args[0], strings.Join(args[1:], ""), all)
 			if err != nil {
@@ -190,7 +218,7 @@ func newVolumeFiles(a *app) *cobra.Command {
 			}
 			var rows []any
 			for _, f := range files {
-				r := fileRow{f.Mode.String(), fmt.Sprintf("%d:%d", f.UID, f.GID), fmt.Sprint(f.Size), f.MTime.UTC().Format(time.RFC3339), f.Path, f.Link}
+				r := fileRow{modeText(f.Mode), fmt.Sprintf("%d:%d", f.UID, f.GID), fmt.Sprint(f.Size), f.MTime.UTC().Format(time.RFC3339), f.Path, f.Link}
 				if f.Link != "" && format == "" {
 					r.Path += " -> " + f.Link
 				}

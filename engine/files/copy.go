@@ -66,7 +66,16 @@ func target(from, to place) (folder, as string, err error) {
 
 // CopyIn copies a file or folder of the host into the tree, by the rules of docker cp.
 func (t *Tree) CopyIn(source, destination string, o Options) error {
-	from, err := newPlace(source, statLocal)
+	from, err := newPlace(source, func(name string) (fs.FileMode, error) {
+		if o.flags(name) == 0 {
+			return statLocal(name)
+		}
+		fi, err := os.Lstat(name)
+		if err != nil {
+			return 0, err
+		}
+		return fi.Mode(), nil
+	})
 	if err != nil {
 		return errs.Wrap("copy "+source, err)
 	}
@@ -96,7 +105,7 @@ func (t *Tree) CopyIn(source, destination string, o Options) error {
 
 // CopyOut copies a file or folder of the tree to the host.
 func (t *Tree) CopyOut(source, destination string, o Options) error {
-	from, err := newPlace(source, t.Stat)
+	from, err := newPlace(source, func(name string) (fs.FileMode, error) { return t.stat(name, o.flags(name)) })
 	if err != nil {
 		return err
 	}

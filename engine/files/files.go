@@ -39,6 +39,15 @@ func (t *Tree) missing(name string) error {
 	return errs.Text(errs.NotFound, fmt.Sprintf("Could not find the file %s in %s", name, t.What))
 }
 
+// flags say whether a source that is a link is copied itself. A folder's name with / or /. behind it is what is in it, whatever
+// leads there.
+func (o *Options) flags(name string) int {
+	if o.FollowLink || strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") {
+		return 0
+	}
+	return unix.O_NOFOLLOW
+}
+
 // CopyFrom writes a file or folder as a tar archive, whose first name is its last part.
 func (t *Tree) CopyFrom(name string, w io.Writer, o Options) error {
 	return t.With(func(dir string) error {
@@ -47,15 +56,7 @@ func (t *Tree) CopyFrom(name string, w io.Writer, o Options) error {
 			return err
 		}
 		defer root.Close()
-		flags := unix.O_PATH
-		if !o.FollowLink {
-			flags |= unix.O_NOFOLLOW
-		}
-		// A folder's name with / or /. behind it is what is in it, whatever leads there.
-		if strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") {
-			flags &^= unix.O_NOFOLLOW
-		}
-		f, err := root.Open(name, flags)
+		f, err := root.Open(name, unix.O_PATH|o.flags(name))
 		if errors.Is(err, fs.ErrNotExist) {
 			return t.missing(name)
 		}
@@ -114,14 +115,16 @@ func packFile(w io.Writer, handle *os.File, name string, fi fs.FileInfo) error {
 }
 
 // Stat tells what is at a path, links followed.
-func (t *Tree) Stat(name string) (mode fs.FileMode, err error) {
+func (t *Tree) Stat(name string) (mode fs.FileMode, err error) { return t.stat(name, 0) }
+
+func (t *Tree) stat(name string, flags int) (mode fs.FileMode, err error) {
 	err = t.With(func(dir string) error {
 		root, err := mount.OpenRoot(dir)
 		if err != nil {
 			return err
 		}
 		defer root.Close()
-		f, err := root.Open(name, unix.O_PATH)
+		f, err := root.Open(name, unix.O_PATH|flags)
 		if err != nil {
 			return err
 		}

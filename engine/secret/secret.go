@@ -102,7 +102,7 @@ func Parse(spec, folder string, from Sources) (*Secret, error) {
 			return bad("unexpected key %q", key)
 		}
 		if err != nil {
-			return bad("%s: %w", key, err)
+			return bad("%s: %s is not a number for it", key, value)
 		}
 	}
 	if s.Name == "" || strings.ContainsAny(s.Name, "/\x00") || s.Name[0] == '.' {
@@ -164,7 +164,7 @@ func (s *Secret) value(kept string) ([]byte, error) {
 		cmd.Stderr = &said
 		out, err := cmd.Output()
 		if err != nil {
-			return nil, fmt.Errorf("its command: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+			return nil, fmt.Errorf("its command: %s", strings.TrimSuffix(err.Error()+": "+strings.TrimSpace(said.String()), ": "))
 		}
 		return read(bytes.NewReader(out))
 	case s.File != "":

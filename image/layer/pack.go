@@ -44,7 +44,7 @@ func Pack(w io.Writer, dir string, o PackOptions) error {
 	if from == "" {
 		from = "."
 	}
-	err = fs.WalkDir(root.FS(), from, func(name string, entry fs.DirEntry, err error) error {
+	visit := func(name string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && name != from {
 			return nil // it went away meanwhile
 		}
@@ -62,7 +62,12 @@ func Pack(w io.Writer, dir string, o PackOptions) error {
 			return fs.SkipDir
 		}
 		return errs.Wrap("pack "+name, p.add(name, p.rename(name, from), fi))
-	})
+	}
+	if fi, lerr := root.Lstat(from); lerr == nil && !fi.IsDir() { // WalkDir would follow a link
+		err = visit(from, fs.FileInfoToDirEntry(fi), nil)
+	} else {
+		err = fs.WalkDir(root.FS(), from, visit)
+	}
 	if err == nil {
 		err = p.out.Close()
 	}
