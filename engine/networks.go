@@ -17,6 +17,7 @@ import (
 	"github.com/berth-containers/berth/engine/netspec"
 	"github.com/berth-containers/berth/internal/errs"
 	"github.com/berth-containers/berth/linux/namespace"
+	"github.com/berth-containers/berth/monitor"
 	"github.com/berth-containers/berth/network"
 )
 
@@ -227,6 +228,9 @@ func (c *Container) plug(n *network.Network, s *docker.EndpointSettings) error {
 	}
 	if herr := c.hold(a.Held, nil); err == nil {
 		err = herr
+	}
+	if err == nil && len(a.Endpoints[0].Peers) > 0 {
+		err = c.ask(monitor.Request{Op: "names"})
 	}
 	if err != nil {
 		_, lerr := c.leave(n)

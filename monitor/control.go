@@ -149,6 +149,11 @@ func (m *monitor) do(r Request) error {
 	switch r.Op {
 	case "signal":
 		return m.signal(l, unix.Signal(r.Signal))
+	case "names":
+		if m.names != nil {
+			m.names.Reach()
+		}
+		return nil
 	case "pause":
 		return m.setPhase(l.c.Pause(), Paused, "pause")
 	case "resume":

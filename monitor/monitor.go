@@ -32,6 +32,7 @@ type monitor struct {
 	control  *os.File          // the listening socket
 	observer *os.File          // nil: nobody looks
 	held     []*os.File        // until the end
+	names    *dns.Server       // nil: nobody's names are answered
 	program  *container.Sealed // for the first life; nil afterwards
 	root     *rootMount        // the same
 
@@ -163,6 +164,7 @@ func (m *monitor) serveNames() error {
 	defer ns.Close()
 	server, err := dns.Listen(ns, m.Names.Zone, &m.Names.Upstream, m.Names.Egress)
 	if err == nil {
+		m.names = server
 		go server.Serve()
 		if m.Names.Repair != nil {
 			go m.Names.Repair.guardFirewall()

@@ -43,7 +43,7 @@ const (
 
 // Request is what a client asks for.
 type Request struct {
-	Op string `json:"op"` // start (of the engine), attach, wait, signal, stop, pause, resume, resize, update, hold, exec
+	Op string `json:"op"` // start (of the engine), attach, wait, signal, stop, pause, resume, resize, update, hold, names, exec
 
 	Stdin  bool  `json:"stdin,omitempty"` // attach, exec: which streams
 	Stdout bool  `json:"stdout,omitempty"`

@@ -63,6 +63,7 @@ type Endpoint struct {
 	Priority      int          `json:"priority,omitempty"`
 	Internal      bool         `json:"internal,omitempty"` // no way out
 	Metric        int          `json:"metric,omitempty"`   // of its default routes; the lowest one wins
+	Peers         []netip.Addr `json:"peers,omitempty"`    // other hosts' addresses in an overlay network, where they answer for names
 	Files         []string     `json:"files,omitempty"`    // that go with it; their folders, too, when they are empty
 	Undo          Undo         `json:"undo"`               // what ends it, but for its link, which goes with the namespace
 
@@ -215,6 +216,9 @@ func (s *Store) attach(a *Attachment, ns *os.File, r Request, metric int) error 
 		return err
 	}
 	// The record comes before what it names: what a killed engine leaves half-made is found by it (Detach, the monitor).
+	if n.Driver == DriverOverlay {
+		e.Peers = n.otherGateways()
+	}
 	if r.Files != nil {
 		e.Files = r.Files(&e)
 	}

@@ -122,6 +122,9 @@ func TestOverlayOfThreeHosts(t *testing.T) {
 		t.Errorf("second host: %+v", n.Subnets)
 	}
 	ca, cb := a.start(), b.start()
+	if p := fmt.Sprint(ca.Endpoints[0].Peers, cb.Endpoints[0].Peers); p != "[10.60.16.0] [10.60.0.1]" {
+		t.Errorf("where the other host can be asked for names: %s", p)
+	}
 	ca.serve(t, ":80")
 	cb.serve(t, ":80")
 	reaches(t, "b to a", cb, ca.addr().String()+":80", cb.addr().String())

@@ -112,12 +112,38 @@ func (n *Network) prepareOverlay() error {
 		}
 		n.Subnets[i].IPRange = part
 		if !sub.Gateway.IsValid() {
-			if n.Subnets[i].Gateway = part.Addr(); self == 0 {
-				n.Subnets[i].Gateway = part.Addr().Next() // the first is the subnet's own
-			}
+			n.Subnets[i].Gateway = gatewayOf(part, self)
 		}
 	}
 	return nil
+}
+
+// gatewayOf is the address of a host in its part of a subnet, if it was not given another: the first.
+func gatewayOf(part netip.Prefix, index int) netip.Addr {
+	if index == 0 {
+		return part.Addr().Next() // the first is the subnet's own
+	}
+	return part.Addr()
+}
+
+// otherGateways are the addresses of the other hosts' bridges in an overlay network of IPv4. A host that was given another
+// part or gateway by hand does not know where the others are.
+func (n *Network) otherGateways() (out []netip.Addr) {
+	all, self, err := n.peers()
+	sub := n.Subnets[0]
+	if err != nil || self < 0 || !sub.IPRange.IsValid() || !sub.Gateway.Is4() {
+		return nil
+	}
+	parts := 1 << (sub.IPRange.Bits() - sub.Subnet.Bits())
+	if part, ok := cut(sub.Subnet, self, parts); !ok || part != sub.IPRange || gatewayOf(part, self) != sub.Gateway {
+		return nil
+	}
+	for i := range all {
+		if part, ok := cut(sub.Subnet, i, parts); ok && i != self && i < parts {
+			out = append(out, gatewayOf(part, i))
+		}
+	}
+	return out
 }
 
 // carried is the MTU that is left of the way to the other hosts: without the headers of IP, UDP, VXLAN and Ethernet.

@@ -27,7 +27,8 @@ type Server struct {
 	zone     Zone
 	upstream *Upstream // nil: no names from outside (an internal network, CVE-2024-29018)
 	udp, tcp *os.File
-	egress   *Egress       // nil: every name may be asked for
+	egress   *Egress // nil: every name may be asked for
+	peers    peers
 	busy     chan struct{} // bounds how many questions are being forwarded
 }
 
@@ -55,10 +56,11 @@ func (s *Server) open(ns *os.File) (err error) {
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		return err
 	}
-	if s.udp, err = socket(unix.SOCK_DGRAM); err != nil {
+	here := &unix.SockaddrInet4{Port: 53, Addr: address}
+	if s.udp, err = socket(unix.SOCK_DGRAM, here, unix.SO_REUSEADDR); err != nil {
 		return err
 	}
-	if s.tcp, err = socket(unix.SOCK_STREAM); err != nil {
+	if s.tcp, err = socket(unix.SOCK_STREAM, here, unix.SO_REUSEADDR); err != nil {
 		return err
 	}
 	if err := unix.Listen(int(s.tcp.Fd()), 64); err != nil || s.egress == nil {
@@ -68,13 +70,13 @@ func (s *Server) open(ns *os.File) (err error) {
 }
 
 // socket is bound, and in the runtime's poller: waiting on it costs no thread.
-func socket(kind int) (*os.File, error) {
+func socket(kind int, at *unix.SockaddrInet4, option int) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: 53, Addr: address}); err != nil {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, 1)
+	if err := unix.Bind(fd, at); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -88,11 +90,17 @@ func (s *Server) Close() {
 			f.Close()
 		}
 	}
+	s.peers.Lock()
+	defer s.peers.Unlock()
+	for _, f := range s.peers.answering {
+		f.Close()
+	}
 }
 
 // Serve answers until Close.
 func (s *Server) Serve() {
 	go s.serveTCP()
+	s.Reach()
 	if s.egress != nil {
 		go s.egress.watch()
 	}
@@ -149,7 +157,11 @@ func (s *Server) reply(query, out []byte, to unix.Sockaddr) {
 	if len(out) > limit(query) {
 		out = truncated(query)
 	}
-	if rc, err := s.udp.SyscallConn(); err == nil && out != nil {
+	send(s.udp, out, to)
+}
+
+func send(f *os.File, out []byte, to unix.Sockaddr) {
+	if rc, err := f.SyscallConn(); err == nil && out != nil {
 		_ = rc.Write(func(fd uintptr) bool { return unix.Sendto(int(fd), out, 0, to) != unix.EAGAIN })
 	}
 }
@@ -169,10 +181,14 @@ func (s *Server) forwardUDP(query []byte, from unix.Sockaddr) {
 
 // ask forwards a question; whatever goes wrong, there is a response.
 func (s *Server) ask(query []byte, tcp bool) []byte {
-	if s.upstream == nil {
+	out := s.askPeers(query)
+	if out == nil && s.upstream == nil {
 		return refuse(query, dnsmessage.RCodeNameError)
 	}
-	if out := s.upstream.Ask(query, tcp); out != nil {
+	if out == nil {
+		out = s.upstream.Ask(query, tcp)
+	}
+	if out != nil {
 		if s.egress != nil {
 			if q := question(query); q != nil {
 				s.egress.admit(q, out)

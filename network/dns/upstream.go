@@ -3,6 +3,7 @@
 package dns
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -19,6 +20,8 @@ type Upstream struct {
 	Servers []netip.Addr `json:"servers,omitempty"`
 	File    string       `json:"file,omitempty"` // the host's /etc/resolv.conf
 	Port    uint16       `json:"port,omitempty"` // 0: 53
+
+	patience time.Duration // 0: patience
 
 	mu      sync.Mutex
 	changed time.Time
@@ -90,7 +93,7 @@ func (u *Upstream) exchange(server netip.Addr, query []byte, tcp bool) []byte {
 		return nil
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(cmp.Or(u.patience, patience)))
 	if tcp {
 		if writeMessage(conn, query) != nil {
 			return nil
