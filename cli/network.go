@@ -18,9 +18,9 @@ import (
 
 // networkFlags are those of `network create`.
 type networkFlags struct {
-	driver                                      string
-	subnets, gateways, ranges, aux, labels, opt listFlag
-	internal, ipv6, attachable                  bool
+	driver, ipam                                         string
+	subnets, gateways, ranges, aux, labels, opt, ipamOpt listFlag
+	internal, ipv4, ipv6, attachable                     bool
 }
 
 func newNetworkCreate(a *app) *cobra.Command {
@@ -29,7 +29,8 @@ func newNetworkCreate(a *app) *cobra.Command {
 		Use: "create [OPTIONS] NETWORK", Short: "Create a network", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := netspec.Network(netspec.Settings{Name: args[0], Driver: f.driver, Subnets: f.subnets, Gateways: f.gateways, Ranges: f.ranges, Aux: f.aux,
-				Labels: pairs(f.labels), Options: pairs(f.opt), Internal: f.internal, IPv6: f.ipv6, Attachable: f.attachable})
+				Labels: pairs(f.labels), Options: pairs(f.opt), Internal: f.internal, NoIPv4: !f.ipv4, IPv6: f.ipv6, Attachable: f.attachable,
+				IPAMDriver: f.ipam, IPAMOptions: f.ipamOpt})
 			if err != nil {
 				return err
 			}
@@ -53,7 +54,10 @@ func newNetworkCreate(a *app) *cobra.Command {
 	fs.Var(&f.labels, "label", "Set metadata on a network")
 	fs.VarP(&f.opt, "opt", "o", "Set driver specific options: mtu=, parent= (macvlan, ipvlan), peers= or peers-file= (overlay), …")
 	fs.BoolVar(&f.internal, "internal", false, "Restrict external access to the network")
+	fs.BoolVar(&f.ipv4, "ipv4", true, "Enable IPv4 networking")
 	fs.BoolVar(&f.ipv6, "ipv6", false, "Enable IPv6 networking")
+	fs.StringVar(&f.ipam, "ipam-driver", "default", "IP Address Management Driver: default")
+	fs.Var(&f.ipamOpt, "ipam-opt", "Set IPAM driver specific options (the default one has none)")
 	fs.BoolVar(&f.attachable, "attachable", false, "Enable manual container attachment (containers join every network; inspect tells that it was asked for)")
 	return cmd
 }

@@ -110,7 +110,7 @@ func (e *Engine) InspectNetwork(name string, verbose bool) (*NetworkInspect, err
 }
 
 func (e *Engine) describeNetwork(n *network.Network) docker.Inspect {
-	out := docker.Inspect{Network: docker.Network{Name: n.Name, ID: n.ID, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.IPv6(),
+	out := docker.Inspect{Network: docker.Network{Name: n.Name, ID: n.ID, Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4(), EnableIPv6: n.IPv6(),
 		IPAM: docker.IPAM{Driver: "default"}, Internal: n.Internal, Attachable: n.Attachable, Options: n.Options, Labels: n.Labels}, Containers: map[string]docker.EndpointResource{}}
 	out.Created = n.Created
 	if out.Options == nil {

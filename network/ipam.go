@@ -44,12 +44,15 @@ func (s *Store) chooseSubnets(n Network) ([]Subnet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(n.Subnets) == 0 {
+	if !n.NoIPv4 && !n.IPv4() && (n.Driver == DriverBridge || n.Driver == "") {
 		p, err := freeSubnet(n.Name, taken)
 		if err != nil {
 			return nil, err
 		}
-		n.Subnets = []Subnet{{Subnet: p}}
+		n.Subnets = append([]Subnet{{Subnet: p}}, n.Subnets...)
+	}
+	if len(n.Subnets) == 0 {
+		return nil, errs.Text(errs.Invalid, "IPv4 or IPv6 must be enabled")
 	}
 	out := make([]Subnet, len(n.Subnets))
 	for i, sub := range n.Subnets {

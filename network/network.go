@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -50,6 +51,7 @@ type Network struct {
 	Bridge     string            `json:"Bridge"` // name of the Linux bridge, at most 15 bytes
 	MTU        int               `json:"MTU"`
 	Subnets    []Subnet          `json:"Subnets"`
+	NoIPv4     bool              `json:"NoIPv4,omitempty"`     // no subnet of IPv4 is chosen where none is named
 	Internal   bool              `json:"Internal,omitempty"`   // no way out, no way in
 	Attachable bool              `json:"Attachable,omitempty"` // said for other engines, which do not let everybody in
 	NoMasq     bool              `json:"NoMasquerade,omitempty"`
@@ -57,14 +59,14 @@ type Network struct {
 	Labels     map[string]string `json:"Labels,omitempty"`
 }
 
+// IPv4 reports whether the network has a subnet of IPv4.
+func (n *Network) IPv4() bool {
+	return slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is4() })
+}
+
 // IPv6 reports whether the network has a subnet of IPv6.
 func (n *Network) IPv6() bool {
-	for _, s := range n.Subnets {
-		if s.Subnet.Addr().Is6() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is6() })
 }
 
 // Store keeps definitions below root, which survives a reboot, and leases and endpoints below state, which does not:

@@ -217,6 +217,9 @@ type setsOf struct {
 
 func (ss *setsOf) add(name string, interval bool, data []nftables.SetDatatype, key ...nftables.SetDatatype) {
 	s := &nftables.Set{Table: ss.table, Name: name, Interval: interval, KeyType: key[0]}
+	if key[0] == nftables.TypeIFName || key[0] == nftables.TypeNFProto { // else nft shows them from their last byte on
+		s.KeyByteOrder = binaryutil.NativeEndian
+	}
 	var err error
 	if len(key) > 1 {
 		if s.KeyType, err = nftables.ConcatSetType(key...); err != nil {

@@ -22,13 +22,22 @@ type Settings struct {
 	Name, Driver                   string
 	Subnets, Gateways, Ranges, Aux []string
 	Labels, Options                map[string]string
+	IPAMDriver                     string
+	IPAMOptions                    []string
 	Internal, IPv6, Attachable     bool
+	NoIPv4                         bool
 }
 
 // Network reads settings. Gateways, ranges and auxiliary addresses belong to the subnet that they lie in.
 func Network(s Settings) (*network.Network, error) {
-	o := &network.Network{Name: s.Name, Driver: s.Driver, Labels: s.Labels, Options: s.Options, Internal: s.Internal, Attachable: s.Attachable}
+	o := &network.Network{Name: s.Name, Driver: s.Driver, Labels: s.Labels, Options: s.Options, Internal: s.Internal, Attachable: s.Attachable, NoIPv4: s.NoIPv4}
 	bad := func(format string, args ...any) error { return errs.Text(errs.Invalid, fmt.Sprintf(format, args...)) }
+	if s.IPAMDriver != "default" && s.IPAMDriver != "" {
+		return nil, bad("IPAM driver %q is not known (known: default)", s.IPAMDriver)
+	}
+	if len(s.IPAMOptions) > 0 {
+		return nil, bad("unknown option of the IPAM driver default: %s", s.IPAMOptions[0])
+	}
 	for _, text := range s.Subnets {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
