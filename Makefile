@@ -80,6 +80,10 @@ bench-life: ## lists, stops, logs and others of running containers beside podman
 bench-network: ## throughput, latency and start of networks, as tables
 	./test/bench/network.sh
 
+.PHONY: bench-images
+bench-images: ## pull, push, load and save beside other engines, as a table
+	./test/bench/images.sh
+
 .PHONY: dist
 dist: ## archives to hand out, into dist/: Linux (amd64, arm64), and the client for Windows and macOS
 	./packaging/dist.sh dist
