@@ -30,8 +30,6 @@ type program struct {
 	out, err             io.Writer
 }
 
-const defaultRoot = "/run/berth-runtime"
-
 // command is one word of the command line.
 type command struct {
 	name, usage, short string
@@ -88,7 +86,7 @@ func Main(args []string) int {
 func (p *program) main(args []string) error {
 	fs := flag.NewFlagSet("berth-runtime", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&p.root, "root", defaultRoot, "folder of the containers' states (in memory); a user's own is in XDG_RUNTIME_DIR")
+	fs.StringVar(&p.root, "root", "/run/berth-runtime", "folder of the containers' states (in memory); a user's own is in XDG_RUNTIME_DIR")
 	fs.StringVar(&p.log, "log", "", "file for messages (default standard error)")
 	fs.StringVar(&p.logFormat, "log-format", "text", "text or json")
 	fs.BoolVar(&p.debug, "debug", false, "tell each step")
@@ -108,7 +106,7 @@ func (p *program) main(args []string) error {
 		return nil
 	}
 	fs.Visit(func(f *flag.Flag) { p.rootGiven = p.rootGiven || f.Name == "root" })
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && p.root == defaultRoot && p.isRootless() {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && !p.rootGiven && p.isRootless() {
 		p.root = dir + "/berth-runtime"
 	}
 	if p.logFormat != "text" && p.logFormat != "json" {
