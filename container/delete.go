@@ -14,7 +14,8 @@ import (
 // Delete removes a stopped container: its group, its state. With force a running one is killed first. It may be called
 // again, and after a creator that was killed: every part is removed if it is there.
 func (c *Container) Delete(force bool) error {
-	if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating && !force {
+	// One that was created and not started runs no program of anybody's: it goes, as with runc.
+	if s := c.Status(); (s == specs.StateRunning || s == statePaused) && !force {
 		return errs.Text(errs.Conflict, "cannot delete container "+c.ID+" that is not stopped: "+string(s))
 	}
 	if err := c.group.Kill(); err != nil {
@@ -24,13 +25,17 @@ func (c *Container) Delete(force bool) error {
 	if err := c.group.Delete(); err != nil {
 		return err
 	}
-	// The hooks come after the container is gone; one that fails keeps nothing (runtime.md, "Lifecycle").
-	hookErr := c.runHooks(c.hooks().Poststop, "poststop")
+	// The hooks come after the container is gone; one that fails stops nothing (runtime.md, "Lifecycle").
+	for _, h := range c.hooks().Poststop {
+		if err := c.runHooks([]specs.Hook{h}, "poststop"); err != nil {
+			c.Warnings = append(c.Warnings, err.Error())
+		}
+	}
 	err := trace.Step("unlink", "nothing of the container is left", "dir", c.dir).Do(func() error { return os.RemoveAll(c.dir) })
 	if err != nil {
 		return errs.Wrap("delete container "+c.ID, err)
 	}
-	return hookErr
+	return nil
 }
 
 // Remove deletes what is left of a container whose state cannot be read any more: its folder of states.

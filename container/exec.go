@@ -25,6 +25,7 @@ type ExecOptions struct {
 	ConsoleSocket         string   // with a terminal: its master is sent there; "" keeps it (Exec.Console)
 	PreserveFDs           int      // so many descriptors from 3 on are the program's
 	PidFile               string
+	PidfdSocket           string   // gets a descriptor of the process (SCM_RIGHTS); may be ""
 	IgnorePaused          bool     // wait until the container is resumed, instead of an error
 	Cgroup                []string // below the container's own: see [cgroup.Group.Below]
 }
@@ -67,13 +68,18 @@ func (c *Container) Exec(o ExecOptions) (_ *Exec, err error) {
 	err = c.spawn(e, &o, group, child)
 	child.close() // or we would never hear that the process has let go of it
 	if err == nil {
-		err = e.prepare(&o)
+		err = e.prepare(c, &o)
 	}
 	if errors.Is(err, unix.EAGAIN) {
 		err = c.explainEAGAIN(group, err)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if o.PidfdSocket != "" {
+		if err := sendPidfd(o.PidfdSocket, e.pidfd); err != nil {
+			return nil, err
+		}
 	}
 	if o.PidFile != "" {
 		err = os.WriteFile(o.PidFile, []byte(strconv.Itoa(e.pid)), 0o644)
@@ -178,7 +184,7 @@ func (c *Container) explainEAGAIN(group *cgroup.Group, err error) error {
 
 // prepare talks with the process until it has executed its program. One that has ended before is EAGAIN: it got no thread,
 // or the container has ended.
-func (e *Exec) prepare(o *ExecOptions) error {
+func (e *Exec) prepare(c *Container, o *ExecOptions) error {
 	said := false
 	for {
 		m, file, err := e.talk.receive()
@@ -198,6 +204,10 @@ func (e *Exec) prepare(o *ExecOptions) error {
 		case failed:
 			importSteps(m.Steps)
 			return m.Error.Err()
+		case listener:
+			if err := c.sendListener(file, e.pid); err != nil {
+				return err
+			}
 		case ready:
 			if file != nil && o.ConsoleSocket != "" {
 				err := tty.SendConsole(o.ConsoleSocket, file)

@@ -209,8 +209,11 @@ func (p *initProcess) parentHooks() error {
 			return err
 		}
 	}
-	if p.Hooks == nil {
+	if p.Hooks == nil || len(p.Hooks.CreateContainer) == 0 {
 		return nil
+	}
+	if err := unix.Fchdir(p.newRoot.FD()); err != nil { // where runc runs them
+		return errs.Wrap("run createContainer hooks", err)
 	}
 	return runHooks(p.Hooks.CreateContainer, "createContainer", p.State, nil)
 }
@@ -256,29 +259,34 @@ func (p *initProcess) setNoNewPrivileges() error {
 	return errs.Wrap("set no_new_privs", err)
 }
 
-// loadSeccompEarly loads the filter while CAP_SYS_ADMIN is still there, which only no_new_privs makes dispensable.
+// loadSeccompEarly loads the filter while CAP_SYS_ADMIN is still there, which only no_new_privs makes dispensable; and
+// while the runtime is there, to take a listener.
 func (p *initProcess) loadSeccompEarly() error {
-	if p.Process.NoNewPrivileges {
+	if p.seccompLate() {
 		return nil
 	}
 	return p.loadSeccomp()
+}
+
+func (p *initProcess) seccompLate() bool {
+	return p.Process.NoNewPrivileges && (p.Seccomp == nil || !p.Seccomp.Program.Notify)
 }
 
 func (p *initProcess) loadSeccomp() error {
 	if p.Seccomp == nil {
 		return nil
 	}
-	var f *os.File
+	var fd int
 	err := trace.Step("seccomp SET_MODE_FILTER", "system calls that a container has no business with are refused", "instructions", len(p.Seccomp.Program.Code)/8).
 		Do(func() (err error) {
-			f, err = p.Seccomp.Program.Load()
+			fd, err = p.Seccomp.Program.Load()
 			return err
 		})
-	if err != nil || f == nil {
+	if err != nil || fd < 0 {
 		return err
 	}
-	defer f.Close()
-	return p.talk.send(message{Kind: listener}, f)
+	defer unix.Close(fd)
+	return p.talk.sendFD(message{Kind: listener}, fd)
 }
 
 // execute is the end: the program is found, the runtime told, the go awaited.
@@ -303,7 +311,7 @@ func (p *initProcess) execute() error {
 			return err
 		}
 	}
-	if p.Process.NoNewPrivileges {
+	if p.seccompLate() {
 		if err := p.loadSeccomp(); err != nil {
 			return err
 		}

@@ -79,13 +79,20 @@ func (c channel) close() { unix.Close(int(c)) }
 
 // send sends a message, and a file with it.
 func (c channel) send(m message, file *os.File) error {
+	if file == nil {
+		return c.sendFD(m, -1)
+	}
+	return c.sendFD(m, int(file.Fd()))
+}
+
+func (c channel) sendFD(m message, fd int) error {
 	b, err := m.encode()
 	if err != nil {
 		return err
 	}
 	var rights []byte
-	if file != nil {
-		rights = unix.UnixRights(int(file.Fd()))
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
 	}
 	for {
 		if err = unix.Sendmsg(int(c), b, rights, nil, unix.MSG_NOSIGNAL); err != unix.EINTR {

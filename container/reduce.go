@@ -381,6 +381,8 @@ func (p *Plan) sysctls() error {
 			ns = "network"
 		case strings.HasPrefix(dotted, "fs.mqueue."), strings.HasPrefix(dotted, "kernel.shm"), strings.HasPrefix(dotted, "kernel.msg"), dotted == "kernel.sem":
 			ns = "ipc"
+		case dotted == "kernel.domainname" && p.Domainname != "":
+			return invalid("sysctl %q is not allowed as it conflicts with the domainname", name)
 		case dotted == "kernel.domainname":
 			ns = "uts"
 		default:
@@ -406,6 +408,13 @@ func (p *Plan) filter(s *specs.LinuxSeccomp) error {
 	}
 	if program.Notify && s.ListenerPath == "" {
 		return invalid("SCMP_ACT_NOTIFY needs a listenerPath")
+	}
+	for _, call := range s.Syscalls { // with these a listener is handed over, and its agent has not got it yet
+		for _, name := range []string{"write", "sendmsg"} {
+			if call.Action == specs.ActNotify && slices.Contains(call.Names, name) {
+				return invalid("SCMP_ACT_NOTIFY cannot be used for the %s syscall", name)
+			}
+		}
 	}
 	p.Seccomp = &Seccomp{program, s.ListenerPath, s.ListenerMetadata}
 	return nil

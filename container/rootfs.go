@@ -415,6 +415,9 @@ func (r *rootfs) device(d *Device) error {
 		return oerr
 	}
 	defer tree.Close()
+	if err := tree.SetAttr(mount.Options{Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}); err != nil {
+		return err
+	}
 	return tree.Attach(target, "a user namespace makes no device nodes: the host's is shown")
 }
 

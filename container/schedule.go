@@ -48,12 +48,9 @@ func newScheduler(in *specs.Scheduler) (*unix.SchedAttr, error) {
 		return nil, invalid("scheduler policy %q is unknown", in.Policy)
 	}
 	realtime := in.Policy == specs.SchedFIFO || in.Policy == specs.SchedRR
-	fair := in.Policy == specs.SchedOther || in.Policy == specs.SchedBatch
 	switch {
 	case in.Nice < -20 || in.Nice > 19:
 		return nil, invalid("scheduler.nice must be between -20 and 19")
-	case in.Nice != 0 && !fair:
-		return nil, invalid("scheduler.nice can only be specified for SCHED_OTHER or SCHED_BATCH policy")
 	case in.Priority != 0 && !realtime:
 		return nil, invalid("scheduler.priority can only be specified for SCHED_FIFO or SCHED_RR policy")
 	case (in.Runtime != 0 || in.Deadline != 0 || in.Period != 0) && in.Policy != specs.SchedDeadline:

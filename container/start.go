@@ -42,6 +42,7 @@ type CreateOptions struct {
 	Detached              bool     // Start may be called by another process: init waits at a FIFO
 	NoPivot               bool     // the root is moved, for a host whose root is a ramfs
 	PidFile               string
+	PidfdSocket           string // gets a descriptor of the first process (SCM_RIGHTS); may be ""
 
 	Systemd  bool // the control group is a scope that systemd makes; CgroupsPath is slice:prefix:name
 	Rootless bool // it is the systemd of the user who runs us
@@ -123,7 +124,16 @@ func Create(o CreateOptions) (_ *Container, err error) {
 			return nil, err
 		}
 	}
+	if o.PidfdSocket != "" {
+		if err := sendPidfd(o.PidfdSocket, c.pidfd); err != nil {
+			return nil, err
+		}
+	}
 	return c, c.writePidFile(o.PidFile)
+}
+
+func sendPidfd(socket string, pidfd *os.File) error {
+	return tty.SendTo(socket, pidfd, "pidfd", "the caller holds the process, whatever its number means later")
 }
 
 // abandon takes back a half-made container.
@@ -243,6 +253,10 @@ func (c *Container) prepare(o *CreateOptions) error {
 				return err
 			}
 			if err := c.talk.proceed(); err != nil {
+				return err
+			}
+		case listener: // until its agent has it, init may wait in any call
+			if err := c.sendListener(file, c.Init); err != nil {
 				return err
 			}
 		case ready:
@@ -544,7 +558,7 @@ func (c *Container) Start() error {
 		return err
 	}
 	for {
-		m, file, err := c.talk.receive()
+		m, _, err := c.talk.receive()
 		if err != nil {
 			return err
 		}
@@ -554,13 +568,6 @@ func (c *Container) Start() error {
 		if m.Kind == failed {
 			importSteps(m.Steps)
 			return m.Error.Err()
-		}
-		if m.Kind == listener && file != nil {
-			err := c.sendListener(file)
-			file.Close()
-			if err != nil {
-				return err
-			}
 		}
 	}
 	c.talk.close()
@@ -592,5 +599,9 @@ func (c *Container) startByFIFO() error {
 	if err := os.Remove(path); err != nil {
 		return errs.Wrap("start container "+c.ID, err)
 	}
-	return c.runHooks(c.hooks().Poststart, "poststart")
+	if err := c.runHooks(c.hooks().Poststart, "poststart"); err != nil {
+		_ = c.Delete(true) // nobody else is there to end it (runtime.md, "Lifecycle")
+		return err
+	}
+	return nil
 }

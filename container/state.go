@@ -42,6 +42,8 @@ type Container struct {
 	dir   string // <root>/<id>
 	group *cgroup.Group
 
+	Warnings []string // what has failed and stopped nothing
+
 	// Of the process that made it:
 	steps   []byte  // of init, packed; until somebody takes them
 	talk    channel // with init, until it has executed; -1 otherwise

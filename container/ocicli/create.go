@@ -20,9 +20,9 @@ import (
 
 // createFlags are those of create and run.
 type createFlags struct {
-	bundle, consoleSocket, pidFile   string
-	noPivot, noNewKeyring, keep, det bool
-	preserve                         int
+	bundle, consoleSocket, pidFile, pidfdSocket string
+	noPivot, noNewKeyring, keep, det            bool
+	preserve                                    int
 }
 
 func (f *createFlags) register(c *call, run bool) {
@@ -30,6 +30,7 @@ func (f *createFlags) register(c *call, run bool) {
 	c.StringVar(&f.bundle, "b", ".", "folder of the bundle")
 	c.StringVar(&f.consoleSocket, "console-socket", "", "Unix socket that gets the terminal's master")
 	c.StringVar(&f.pidFile, "pid-file", "", "file for the pid of the container's first process")
+	c.StringVar(&f.pidfdSocket, "pidfd-socket", "", "Unix socket that gets a descriptor of the container's first process")
 	c.BoolVar(&f.noPivot, "no-pivot", false, "move the root instead of pivot_root")
 	c.BoolVar(&f.noNewKeyring, "no-new-keyring", false, "keep the caller's session keyring (ignored: it would be shared)")
 	c.IntVar(&f.preserve, "preserve-fds", 0, "so many descriptors from 3 on are the program's")
@@ -55,7 +56,7 @@ func (p *program) make(c *call, f *createFlags, detached bool) (*container.Conta
 	}
 	listen := listenFDs(plan)
 	o := container.CreateOptions{Root: p.root, ID: c.Arg(0), Bundle: bundle, Plan: plan, Program: program, ConsoleSocket: f.consoleSocket, PreserveFDs: f.preserve + listen,
-		Detached: detached, NoPivot: f.noPivot, PidFile: f.pidFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Detached: detached, NoPivot: f.noPivot, PidFile: f.pidFile, PidfdSocket: f.pidfdSocket, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Systemd: p.systemdCgroup, Rootless: p.isRootless()}
 	return container.Create(o)
 }
@@ -137,6 +138,7 @@ func (p *program) runContainer(c *call) error {
 		if derr := ct.Delete(true); err == nil {
 			err = derr
 		}
+		p.warn(ct.Warnings)
 	}
 	if err != nil {
 		return err

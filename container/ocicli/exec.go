@@ -27,10 +27,10 @@ func (w *words) Set(s string) error { *w = append(*w, s); return nil }
 
 // execFlags are those of exec.
 type execFlags struct {
-	process, consoleSocket, pidFile, user, cwd, apparmor, label string
-	env, caps, groups, cgroup                                   words
-	detach, tty, noNewPrivs, ignorePaused                       bool
-	preserve                                                    int
+	process, consoleSocket, pidFile, pidfdSocket, user, cwd, apparmor, label string
+	env, caps, groups, cgroup                                                words
+	detach, tty, noNewPrivs, ignorePaused                                    bool
+	preserve                                                                 int
 }
 
 func (f *execFlags) register(c *call) {
@@ -38,6 +38,7 @@ func (f *execFlags) register(c *call) {
 	c.StringVar(&f.process, "p", "", "file with the process as JSON")
 	c.StringVar(&f.consoleSocket, "console-socket", "", "Unix socket that gets the terminal's master")
 	c.StringVar(&f.pidFile, "pid-file", "", "file for the pid of the process")
+	c.StringVar(&f.pidfdSocket, "pidfd-socket", "", "Unix socket that gets a descriptor of the process")
 	c.StringVar(&f.user, "user", "", "UID[:GID]")
 	c.StringVar(&f.user, "u", "", "UID[:GID]")
 	c.StringVar(&f.cwd, "cwd", "", "working directory")
@@ -174,7 +175,7 @@ func (p *program) execProgram(c *call) error {
 		notify(signals)
 	}
 	e, err := ct.Exec(container.ExecOptions{Process: process, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ConsoleSocket: f.consoleSocket,
-		PreserveFDs: f.preserve, PidFile: f.pidFile, IgnorePaused: f.ignorePaused, Cgroup: f.cgroup})
+		PreserveFDs: f.preserve, PidFile: f.pidFile, PidfdSocket: f.pidfdSocket, IgnorePaused: f.ignorePaused, Cgroup: f.cgroup})
 	if err != nil {
 		return err
 	}

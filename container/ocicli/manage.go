@@ -98,7 +98,9 @@ func (p *program) remove(c *call) error {
 	case err != nil:
 		return err
 	}
-	return ct.Delete(*force)
+	err = ct.Delete(*force)
+	p.warn(ct.Warnings)
+	return err
 }
 
 func (p *program) list(c *call) error {

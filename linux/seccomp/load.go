@@ -4,7 +4,6 @@ package seccomp
 
 import (
 	"encoding/binary"
-	"os"
 	"runtime"
 	"unsafe"
 
@@ -24,19 +23,20 @@ func (p *Program) Filter() []unix.SockFilter {
 }
 
 // Load makes the filter binding for the calling thread and all that it becomes or starts. It needs no_new_privs or
-// CAP_SYS_ADMIN. The file is the listener of a filter with SCMP_ACT_NOTIFY, otherwise nil.
-func (p *Program) Load() (*os.File, error) {
+// CAP_SYS_ADMIN. It returns the descriptor of the listener of a filter with SCMP_ACT_NOTIFY, bare, because the filter may
+// stop any further call; otherwise -1.
+func (p *Program) Load() (listener int, err error) {
 	filter := p.Filter()
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.Flags), uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(filter)
 	if errno != 0 {
-		return nil, errs.Wrap("load seccomp filter", errno)
+		return -1, errs.Wrap("load seccomp filter", errno)
 	}
 	if !p.Notify {
-		return nil, nil
+		return -1, nil
 	}
-	return os.NewFile(fd, "seccomp listener"), nil
+	return int(fd), nil
 }
 
 // Supported reports whether the kernel has seccomp filters.

@@ -20,19 +20,24 @@ const maxName = 4096
 // of OCI runtimes asks for it: one message, whose data is the master's name and whose SCM_RIGHTS is its descriptor
 // (unix(7)).
 func SendConsole(socketPath string, master *os.File) error {
-	err := trace.Step("send console", "the caller's program gets our end of the container's terminal", "socket", socketPath).Do(func() error {
-		socket, err := dial(socketPath)
+	return SendTo(socketPath, master, "terminal", "the caller's program gets our end of the container's terminal")
+}
+
+// SendTo sends a file in this way; what names it in errors.
+func SendTo(socketPath string, f *os.File, what, why string) error {
+	err := trace.Step("send "+what, why, "socket", socketPath).Do(func() error {
+		socket, err := Dial(socketPath)
 		if err != nil {
 			return err
 		}
 		defer socket.Close()
-		return SendFile(socket, master)
+		return SendFile(socket, f)
 	})
-	return errs.Wrap("send terminal to "+socketPath, err)
+	return errs.Wrap("send "+what+" to "+socketPath, err)
 }
 
-// dial connects to a stream socket by its path, which may be longer than the 107 bytes of an address.
-func dial(path string) (*os.File, error) {
+// Dial connects to a stream socket by its path, which may be longer than the 107 bytes of an address.
+func Dial(path string) (*os.File, error) {
 	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
