@@ -14,8 +14,7 @@ import (
 // Delete removes a stopped container: its group, its state. With force a running one is killed first. It may be called
 // again, and after a creator that was killed: every part is removed if it is there.
 func (c *Container) Delete(force bool) error {
-	// One that was created and not started runs no program of anybody's: it goes, as with runc.
-	if s := c.Status(); (s == specs.StateRunning || s == statePaused) && !force {
+	if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating && !force {
 		return errs.Text(errs.Conflict, "cannot delete container "+c.ID+" that is not stopped: "+string(s))
 	}
 	if err := c.group.Kill(); err != nil {
