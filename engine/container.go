@@ -267,13 +267,31 @@ func (e *Engine) takeName(name, id string) error {
 			continue
 		}
 		other := filepath.Base(holder)
-		if _, err := os.Lstat(e.dataDir(other)); err == nil || len(other) != 64 {
+		if len(other) != 64 || !e.reclaim(other) {
 			return errs.Text(errs.Conflict, fmt.Sprintf("Conflict. The container name %q is already in use by container %q. "+
 				"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, other))
 		}
-		_ = os.Remove(link) // its container is gone: somebody was killed between two steps
+		_ = os.Remove(link)
 	}
 	return errs.Text(errs.Conflict, "the container name "+name+" is being taken by another process")
+}
+
+// reclaim removes what is there of a container whose maker was killed, and reports whether there is no such container: who
+// makes one holds its lock until it has a configuration.
+func (e *Engine) reclaim(id string) bool {
+	if e.exists(id) {
+		return false
+	}
+	lock, err := flock.TryExclusive(filepath.Join(e.dataDir(id), "lock"))
+	if lock == nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer lock.Unlock()
+	if e.exists(id) {
+		return false
+	}
+	(&Container{record: record{ID: id}, e: e}).erase()
+	return true
 }
 
 func (e *Engine) dropName(name, id string) {

@@ -77,6 +77,11 @@ func (e *Engine) Create(cfg Config) (_ *Container, err error) {
 	if err := c.makeFolders(); err != nil {
 		return nil, err
 	}
+	making, err := c.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer making.Unlock()
 	if c.Name == "" {
 		c.Name, err = e.inventName(c.ID)
 	} else {

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -97,6 +98,8 @@ func cutWhen(t *testing.T, cmd *exec.Cmd, root, appears string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	said := new(bytes.Buffer)
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +110,7 @@ func cutWhen(t *testing.T, cmd *exec.Cmd, root, appears string) {
 		select {
 		case err := <-ended:
 			if err != nil {
-				t.Fatal(fmt.Errorf("%v: %w", cmd.Args, err))
+				t.Fatal(fmt.Errorf("%v: %w: %s", cmd.Args, err, said))
 			}
 			done = true
 		default:
