@@ -70,7 +70,7 @@ func (p *initProcess) openRootfs() (*mount.Root, error) {
 		return nil, errs.New(errs.Invalid, "open root file system", err)
 	}
 	defer at.Close()
-	if f := mount.Propagation(p.Root.Propagation); f&(unix.MS_SHARED|unix.MS_SLAVE) == 0 { // what is a slave would stay one
+	if f := mount.Propagation(p.Root.Propagation); f&unix.MS_SLAVE == 0 { // of a root that becomes a slave the mount that it is taken from is one
 		if err := mount.PrivateParent(at, "what is mounted on the host later does not come in"); err != nil {
 			return nil, err
 		}
