@@ -155,8 +155,12 @@ func (p *initProcess) setTimeOffsets() error {
 	}
 	err := trace.Step("unshare", "clocks since boot of its own, from the execve on", "flags", "CLONE_NEWTIME", "offsets", p.TimeOffsets).
 		Do(func() error { return unix.Unshare(unix.CLONE_NEWTIME) })
+	// In a user namespace the files of a process that nobody may trace are not its own.
 	if err == nil && p.TimeOffsets != "" {
-		err = p.proc.Write("self/timens_offsets", p.TimeOffsets)
+		err = p.talk.send(message{Kind: atClocks}, nil)
+		if err == nil {
+			err = p.talk.await()
+		}
 	}
 	return errs.Wrap("make time namespace", err)
 }

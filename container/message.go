@@ -15,8 +15,9 @@ import (
 	"github.com/berth-containers/berth/internal/trace"
 )
 
-// What the child says, each with one datagram; the parent answers the first two with one byte.
+// What the child says, each with one datagram; the parent answers the first three, which wait for it, with one byte.
 const (
+	atClocks kind = 't' // it has left the time namespace; the offsets of the new one are to be written
 	atHooks  kind = 'h' // all mounts are made, pivot_root is next; only said when the parent has hooks to run
 	ready    kind = 'r' // only the go is missing. The master of the terminal comes with it
 	failed   kind = 'f' // the step that failed, and why

@@ -245,6 +245,14 @@ func (c *Container) prepare(o *CreateOptions) error {
 		case failed:
 			importSteps(m.Steps)
 			return m.Error.Err()
+		case atClocks:
+			err := os.WriteFile("/proc/"+strconv.Itoa(c.Init)+"/timens_offsets", []byte(c.Made.TimeOffsets), 0)
+			if err == nil {
+				err = c.talk.proceed()
+			}
+			if err != nil {
+				return errs.Wrap("make time namespace", err)
+			}
 		case atHooks:
 			if err := c.runHooks(c.Made.Hooks.Prestart, "prestart"); err != nil { //nolint:staticcheck // deprecated and used
 				return err
