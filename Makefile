@@ -37,7 +37,7 @@ uninstall: ## removes what install put there
 
 .PHONY: test
 test: packages vet ## everything that must pass (root; installs Debian packages)
-	$(GO) test -p 2 -timeout 300s ./...
+	$(GO) test -p 2 -timeout 600s ./...
 
 .PHONY: test-v2
 test-v2: ## the kernel's and the engine's tests in a virtual machine with pure cgroup v2

@@ -32,7 +32,7 @@ func (c *Container) Start(o StartOptions) (*Session, error) {
 	if lock == nil {
 		return nil, errs.Text(errs.NotModified, "container "+c.ID+" is already started")
 	}
-	defer lock.Unlock() // the monitor holds it, too
+	defer lock.Leave() // the monitor holds it, too
 	if exists(c.runDir()) {
 		c.clean() // it is that of a monitor that was killed
 	}
@@ -361,7 +361,7 @@ func (c *Container) repair() {
 	if lock == nil {
 		return
 	}
-	defer lock.Unlock()
+	defer lock.Leave() // another monitor may have it
 	if status, _, _ := c.now(); status != nil || !exists(c.runDir()) {
 		return
 	}

@@ -61,18 +61,23 @@ func take(path string, how int) (*Lock, error) {
 	}
 }
 
-// Unlock gives the lock back and keeps its file. Unlocking nil does nothing.
+// Unlock gives the lock back and keeps its file, also while a process that is just being started still has a copy of it:
+// between fork and execve it has all files. Unlocking nil does nothing.
 func (l *Lock) Unlock() {
 	if l != nil {
+		_ = unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
 		l.f.Close()
 	}
 }
+
+// Leave is Unlock for a lock that another process was given: that one goes on holding it.
+func (l *Lock) Leave() { l.f.Close() }
 
 // Remove gives the lock back and removes its file, for an object that is gone.
 func (l *Lock) Remove() {
 	if l != nil {
 		_ = os.Remove(l.f.Name())
-		l.f.Close()
+		l.Unlock()
 	}
 }
 

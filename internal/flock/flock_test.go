@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestExclusiveExcludes(t *testing.T) {
@@ -56,5 +58,31 @@ func TestRemovedLockFileGuardsNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("lock file left: %v", err)
+	}
+}
+
+// A process between fork and execve has a copy of every file: it must not keep what is given back, and keeps what it was given.
+func TestCopiesOfALock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	for _, kept := range []bool{false, true} {
+		l, err := Exclusive(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.Dup(int(l.File().Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept {
+			l.Leave()
+		} else {
+			l.Unlock()
+		}
+		other, err := TryExclusive(path)
+		if err != nil || (other == nil) != kept {
+			t.Errorf("left to its copy %v: %v, %v", kept, other, err)
+		}
+		other.Unlock()
+		unix.Close(fd)
 	}
 }
