@@ -34,6 +34,12 @@ func (c *Container) Adopt() error {
 	return nil
 }
 
+// Ended reports whether the first process of an adopted container has ended.
+func (c *Container) Ended() bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.pidfd.Fd()), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
+}
+
 // patience is how long the new parent of an ended process may take to reap it.
 const patience = 5 * time.Second
 

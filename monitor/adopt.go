@@ -129,6 +129,9 @@ func (m *monitor) adoptLife() (ended *Exit, err error) {
 		go m.watchHealth(l)
 	}
 	m.copyOutput()
+	if l.c.Ended() { // nobody must hear that it runs
+		return m.awaitEnd(), nil
+	}
 	return nil, nil
 }
 
