@@ -155,8 +155,12 @@ func (c *Container) checkPlatform(img *image.Image) error {
 	return err
 }
 
-// defaultHostname is the short id; in the host's network it is the host's name, as programs there expect.
+// defaultHostname is the short id; in the host's network it is the host's name, as programs there expect, and in another
+// container's that one's.
 func (c *Container) defaultHostname() string {
+	if other := c.joined(); other != nil && other.Hostname != "" {
+		return other.Hostname
+	}
 	if c.HostConfig.NetworkMode.IsHost() {
 		if name, err := os.Hostname(); err == nil {
 			return name
@@ -365,8 +369,8 @@ func (c *Container) checkNetwork() error {
 		return errs.Text(errs.Invalid, "conflicting options: "+string(mode)+" type networking can't be used with links")
 	}
 	if mode.IsContainer() {
-		if len(c.HostConfig.PortBindings) > 0 {
-			return errs.Text(errs.Invalid, "conflicting options: port publishing and the container type network mode")
+		if err := netspec.Joined(&c.HostConfig, c.Hostname); err != nil {
+			return err
 		}
 		if _, err := c.e.Lookup(mode.ConnectedContainer()); err != nil {
 			return err

@@ -17,14 +17,32 @@ import (
 )
 
 // networkFiles are the files of /etc that a container gets from its engine, because what is in them depends on its
-// network and not on its image.
+// network and not on its image. In another container's network they are that one's.
 func (c *Container) networkFiles() []string {
+	if other := c.joined(); other != nil {
+		return other.networkFiles()
+	}
 	dir := c.runDir()
 	return []string{filepath.Join(dir, "hosts"), filepath.Join(dir, "hostname"), filepath.Join(dir, "resolv.conf")}
 }
 
+// joined is the container whose network this one is in; nil for its own.
+func (c *Container) joined() *Container {
+	if !c.HostConfig.NetworkMode.IsContainer() {
+		return nil
+	}
+	other, err := c.e.Lookup(c.HostConfig.NetworkMode.ConnectedContainer())
+	if err != nil || other.ID == c.ID {
+		return nil
+	}
+	return other
+}
+
 // writeNetworkFiles writes them for a start.
 func (c *Container) writeNetworkFiles(endpoints []network.Endpoint) error {
+	if c.joined() != nil {
+		return nil
+	}
 	links, err := c.links()
 	if err != nil {
 		return err

@@ -56,11 +56,7 @@ func (e *Engine) Networks(f Filters) ([]docker.Inspect, error) {
 	for _, n := range all {
 		out = append(out, e.describeNetwork(n))
 	}
-	for _, name := range []string{"host", "none"} {
-		driver := map[string]string{"host": "host", "none": "null"}[name]
-		out = append(out, docker.Inspect{Network: docker.Network{Name: name, ID: fixedID(name), Scope: "local", Driver: driver, EnableIPv4: true,
-			IPAM: docker.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{}}, Containers: map[string]docker.EndpointResource{}})
-	}
+	out = append(out, netspec.Builtin("host", "host"), netspec.Builtin("none", "null"))
 	slices.SortFunc(out, func(a, b docker.Inspect) int { return strings.Compare(a.Name, b.Name) })
 	return slices.DeleteFunc(out, func(n docker.Inspect) bool {
 		builtin := n.Name == "host" || n.Name == "none" || n.Name == network.DefaultName
@@ -70,9 +66,6 @@ func (e *Engine) Networks(f Filters) ([]docker.Inspect, error) {
 			!f.any("dangling", func(v string) bool { return (v == "true" || v == "1") == (len(n.Containers) == 0 && !builtin) })
 	}), nil
 }
-
-// fixedID is the id of a network that is no object of ours.
-func fixedID(name string) string { return fmt.Sprintf("%064x", []byte(name))[:64] }
 
 // NetworkInspect is what is told of a network: Docker's part, and with verbose the path of its packets.
 type NetworkInspect struct {

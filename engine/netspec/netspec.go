@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	docker "github.com/moby/moby/api/types/network"
 
 	"github.com/berth-containers/berth/internal/errs"
@@ -113,6 +114,30 @@ func uniqueLocal(name string) netip.Prefix {
 	b := [16]byte{0xfd}
 	copy(b[1:8], sum[:])
 	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
+}
+
+// Builtin describes a network that every host has and that is no object of ours.
+func Builtin(name, driver string) docker.Inspect {
+	return docker.Inspect{Network: docker.Network{Name: name, ID: fmt.Sprintf("%x", sha256.Sum256([]byte(name))), Scope: "local", Driver: driver, EnableIPv4: true,
+		IPAM: docker.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{}}, Containers: map[string]docker.EndpointResource{}}
+}
+
+// Joined refuses what a container in another's network cannot have for itself, as Docker does.
+func Joined(h *container.HostConfig, hostname string) error {
+	conflict := ""
+	switch {
+	case hostname != "":
+		conflict = "hostname and the network mode"
+	case len(h.DNS)+len(h.DNSSearch)+len(h.DNSOptions) > 0:
+		conflict = "dns and the network mode"
+	case len(h.ExtraHosts) > 0:
+		conflict = "custom host-to-IP mapping and the network mode"
+	case len(h.PortBindings) > 0 || h.PublishAllPorts:
+		conflict = "port publishing and the container type network mode"
+	default:
+		return nil
+	}
+	return errs.Text(errs.Invalid, "conflicting options: "+conflict)
 }
 
 // Options of an endpoint's driver, as Docker has them.
